@@ -15,7 +15,9 @@ import msgspec
 from prepserver.clock import Clock
 from prepserver.engines.option_rules import check_options
 from prepserver.engines.types import (
+    NOTHING_EXPECTED,
     EngineStats,
+    ExpectedSpeech,
     ModelInfo,
     PartialTranscript,
     Prompt,
@@ -103,8 +105,8 @@ class ScriptedLanguageModel:
 
 
 class ScriptedSpeechModel:
-    """Speech model whose transcript states the recording's duration and a hash of the audio. The
-    transcript of a silent recording is empty."""
+    """Speech model whose transcript states the recording's duration and a hash of the audio, in the
+    expected language. The transcript of a silent recording is empty."""
 
     name = NAME
 
@@ -115,7 +117,9 @@ class ScriptedSpeechModel:
     async def start(self) -> None:
         return
 
-    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
+    async def transcribe(
+        self, pcm: bytes, expected: ExpectedSpeech = NOTHING_EXPECTED
+    ) -> Transcription:
         if not pcm or len(pcm) % 2:
             raise InferenceError(
                 "The recording is empty or ends with an incomplete sample. Record it again.",
@@ -130,11 +134,14 @@ class ScriptedSpeechModel:
         mark = hashlib.sha256(pcm).hexdigest()[:6]
         text = f"I spoke for {seconds:.1f} seconds and my mark is {mark}."
         return Transcription(
-            text=text, segments=(Segment(start=0.0, end=seconds, text=text),), seconds=seconds
+            text=text,
+            segments=(Segment(start=0.0, end=seconds, text=text),),
+            seconds=seconds,
+            language=expected.language,
         )
 
     async def transcribe_live(
-        self, audio: AsyncIterable[bytes], vocabulary: str = ""
+        self, audio: AsyncIterable[bytes], expected: ExpectedSpeech = NOTHING_EXPECTED
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Yield a caption for each full second of audio, then the result of `transcribe`."""
         pcm, captions = bytearray(), 0
@@ -144,7 +151,7 @@ class ScriptedSpeechModel:
                 captions += 1
                 committed = f"{captions - 1} s" if captions > 1 else ""
                 yield PartialTranscript(final="", committed=committed, interim=f"{captions} s")
-        yield await self.transcribe(bytes(pcm), vocabulary)
+        yield await self.transcribe(bytes(pcm), expected)
 
     async def stats(self) -> SpeechStats:
         return SpeechStats()

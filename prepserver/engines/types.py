@@ -7,8 +7,10 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 __all__ = [
+    "NOTHING_EXPECTED",
     "ChatTurn",
     "EngineStats",
+    "ExpectedSpeech",
     "LanguageModel",
     "ModelInfo",
     "PartialTranscript",
@@ -162,6 +164,18 @@ class EngineStats(Struct, frozen=True, kw_only=True, tag="stats"):
     offloaded_bytes: int = 0
 
 
+class ExpectedSpeech(Struct, frozen=True, kw_only=True):
+    """What is known about a recording before it is transcribed."""
+
+    vocabulary: str = ""
+    """Sentences with words to expect, in their usual spelling."""
+    language: str = ""
+    """Language to expect, as an ISO 639 code; empty if it is unknown."""
+
+
+NOTHING_EXPECTED = ExpectedSpeech()
+
+
 class Word(Struct, frozen=True, kw_only=True):
     """One word of a transcript with its time range."""
 
@@ -290,14 +304,17 @@ class SpeechModel(Protocol):
         The method may be called again after a failure.
         """
 
-    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
+    async def transcribe(
+        self, pcm: bytes, expected: ExpectedSpeech = NOTHING_EXPECTED
+    ) -> Transcription:
         """Transcribe a recording of PCM16 little-endian, 16 kHz, mono.
 
-        `vocabulary` lists words to expect. Raises InferenceError.
+        A model that knows several languages transcribes speech in the language that it hears, which
+        may be another than the expected one. Raises InferenceError.
         """
 
     def transcribe_live(
-        self, audio: AsyncIterable[bytes], vocabulary: str = ""
+        self, audio: AsyncIterable[bytes], expected: ExpectedSpeech = NOTHING_EXPECTED
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Yield captions while the recording is in progress, then one Transcription.
 

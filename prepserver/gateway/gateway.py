@@ -9,7 +9,9 @@ from msgspec import Struct
 
 from prepserver.clock import Clock, wait_for
 from prepserver.engines.types import (
+    NOTHING_EXPECTED,
     EngineStats,
+    ExpectedSpeech,
     LanguageModel,
     ModelInfo,
     PartialTranscript,
@@ -268,19 +270,24 @@ class Gateway:
                 seconds = self._clock.monotonic() - stats.started_at
                 await self._usage.record_usage(call.user, deltas, seconds)
 
-    async def transcribe(self, call: Call, pcm: bytes, vocabulary: str = "") -> Transcription:
+    async def transcribe(
+        self, call: Call, pcm: bytes, expected: ExpectedSpeech = NOTHING_EXPECTED
+    ) -> Transcription:
         """Transcribe a recording (PCM16 little-endian, 16 kHz, mono).
 
         Raises RateLimited or InferenceError.
         """
-        return await self._speech.transcribe(call, pcm, vocabulary)
+        return await self._speech.transcribe(call, pcm, expected)
 
     def transcribe_live(
-        self, call: Call, audio: Callable[[], AsyncIterable[bytes]], vocabulary: str = ""
+        self,
+        call: Call,
+        audio: Callable[[], AsyncIterable[bytes]],
+        expected: ExpectedSpeech = NOTHING_EXPECTED,
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Yield captions of a recording while its audio arrives, then one Transcription. See
         `SpeechGateway.transcribe_live`."""
-        return self._speech.transcribe_live(call, audio, vocabulary)
+        return self._speech.transcribe_live(call, audio, expected)
 
     # --- Conversation state -------------------------------------------------------------------
 

@@ -4,7 +4,14 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
 
 from prepserver.clock import Clock
-from prepserver.engines.types import PartialTranscript, Priority, SpeechModel, Transcription
+from prepserver.engines.types import (
+    NOTHING_EXPECTED,
+    ExpectedSpeech,
+    PartialTranscript,
+    Priority,
+    SpeechModel,
+    Transcription,
+)
 from prepserver.gateway.pool import ModelPool
 from prepserver.gateway.usage import UsageMeter
 from prepserver.telemetry.calls import Call, CallRecord
@@ -29,16 +36,18 @@ class SpeechGateway:
         self._recorder = recorder
         self._clock = clock
 
-    async def transcribe(self, call: Call, pcm: bytes, vocabulary: str = "") -> Transcription:
+    async def transcribe(
+        self, call: Call, pcm: bytes, expected: ExpectedSpeech = NOTHING_EXPECTED
+    ) -> Transcription:
         """Transcribe a recording (PCM16 little-endian, 16 kHz, mono).
 
         Raises RateLimited or InferenceError.
         """
 
         async def request(model: SpeechModel) -> AsyncGenerator[Transcription, None]:
-            yield await model.transcribe(pcm, vocabulary)
+            yield await model.transcribe(pcm, expected)
 
-        with self._recorder.record_call(call, "transcribe", vocabulary) as open_call:
+        with self._recorder.record_call(call, "transcribe", expected.vocabulary) as open_call:
             record, stats = open_call.record, open_call.stats
             await self._usage.charge_request(call)
             async with (
@@ -53,7 +62,10 @@ class SpeechGateway:
             return transcription
 
     async def transcribe_live(
-        self, call: Call, audio: Callable[[], AsyncIterable[bytes]], vocabulary: str = ""
+        self,
+        call: Call,
+        audio: Callable[[], AsyncIterable[bytes]],
+        expected: ExpectedSpeech = NOTHING_EXPECTED,
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Yield captions of a recording while it arrives, then one Transcription.
 
@@ -71,12 +83,12 @@ class SpeechGateway:
             feeds.append(_AudioFeed(audio(), self._clock))
             async with (
                 aclosing(feeds[-1].chunks()) as chunks,
-                aclosing(model.transcribe_live(chunks, vocabulary)) as events,
+                aclosing(model.transcribe_live(chunks, expected)) as events,
             ):
                 async for event in events:
                     yield event
 
-        with self._recorder.record_call(call, "transcribe_live", vocabulary) as open_call:
+        with self._recorder.record_call(call, "transcribe_live", expected.vocabulary) as open_call:
             record = open_call.record
             await self._usage.charge_request(call)
             final, failed = "", False

@@ -4,13 +4,12 @@ from typing import Any, assert_never
 
 import msgspec
 
-from prepserver.engines.types import PartialTranscript, Transcription
+from prepserver.engines.types import ExpectedSpeech, PartialTranscript, Transcription
 from prepserver.errors import BadRequest, Conflict, NotFound, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview import events, schema
 from prepserver.interview.events import InterviewEvent
 from prepserver.interview.hints import HintTimer
-from prepserver.interview.prompts.build import transcriber_vocabulary
 from prepserver.interview.prompts.context_store import ContextStore, request_name, turn_request_name
 from prepserver.interview.prompts.prefill import Prefetcher
 from prepserver.interview.questions.bank import Bank
@@ -18,6 +17,7 @@ from prepserver.interview.questions.plan import merge_skills, select_main_questi
 from prepserver.interview.room import Room
 from prepserver.interview.rules import Rules, require_text
 from prepserver.interview.speech.doubt import find_problem
+from prepserver.interview.speech.expected import expect_speech
 from prepserver.interview.speech.ingest import AudioIngest, current_recording
 from prepserver.interview.speech.recordings import RecordingStore, decode_recording
 from prepserver.interview.stubs import UserInterviewsStub
@@ -326,10 +326,10 @@ class InterviewObject(DurableObject):
         self._audio.finish(id, frames)
         self._begin_turn(Step.TRANSCRIBE, recording=id)
 
-    def _transcription_call(self, recording: str) -> tuple[Call, str]:
-        """Return the gateway call and the vocabulary with which a recording is transcribed."""
+    def _transcription_call(self, recording: str) -> tuple[Call, ExpectedSpeech]:
+        """Return the gateway call and the expectations with which a recording is transcribed."""
         call = self._context_store.create_call(Step.TRANSCRIBE, request_name(recording))
-        return call, transcriber_vocabulary(self._context_store.load())
+        return call, expect_speech(self._context_store.load())
 
     def _broadcast_caption(self, caption: PartialTranscript) -> None:
         committed = " ".join(part for part in (caption.final, caption.committed) if part)
@@ -371,7 +371,7 @@ class InterviewObject(DurableObject):
             prompt_context=prompt_context,
             seed=turn.number * 100 + turn.attempt * 10,
             pcm=self._recordings.stored_pcm(recording) if recording and live is None else b"",
-            vocabulary=transcriber_vocabulary(prompt_context),
+            expected_speech=expect_speech(prompt_context),
             live_transcription=live,
         )
         self._prefetcher.invalidate()

@@ -16,6 +16,7 @@ from prepserver.objects.storage import Storage
 from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
+from prepserver.wire.languages import check_language
 
 __all__ = ["UserInterviews", "find_interview", "list_interviews"]
 
@@ -52,8 +53,13 @@ class UserInterviews(DurableObject):
         that connects at once finds the interview started.
 
         Raises Conflict (`being_removed`) while the interview with this id is being deleted, and
-        BadRequest (`model_not_found`) if the server does not offer the requested set of models.
+        BadRequest if the language is unknown or, with the code `model_not_found`, the server does
+        not offer the requested set of models.
         """
+        try:
+            check_language(request.language)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
         id = self._interview_id(request.id)
         known = self.context.storage.row("SELECT deleting, view FROM interviews WHERE id = ?", id)
         if known is not None:

@@ -8,7 +8,15 @@ from msgspec import Struct
 
 from prepserver.clock import Clock
 from prepserver.engines.scripted import ScriptedLanguageModel, ScriptedSpeechModel
-from prepserver.engines.types import ModelInfo, Prompt, TextDelta, Transcription, Usage
+from prepserver.engines.types import (
+    NOTHING_EXPECTED,
+    ExpectedSpeech,
+    ModelInfo,
+    Prompt,
+    TextDelta,
+    Transcription,
+    Usage,
+)
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 
@@ -127,13 +135,15 @@ class SimulatedSpeechModel(ScriptedSpeechModel):
         self._time = clock
         self._controller = controller
 
-    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
+    async def transcribe(
+        self, pcm: bytes, expected: ExpectedSpeech = NOTHING_EXPECTED
+    ) -> Transcription:
         behaviour = self._controller.speech
         await self._time.sleep(behaviour.word_delay)
         if behaviour.kind == "hangs":
             await self._controller.wait_for_change(behaviour)
         if behaviour.kind in ("answers", "rambles"):
-            return await super().transcribe(pcm, vocabulary)
+            return await super().transcribe(pcm, expected)
         raise _create_error(behaviour)
 
 

@@ -16,7 +16,15 @@ from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.error_responses import bad_reply
 from prepserver.engines.openai.served_models import find_model
 from prepserver.engines.transcripts import RawSegment, confidence, filter_hallucinations
-from prepserver.engines.types import PartialTranscript, Segment, SpeechStats, Transcription, Word
+from prepserver.engines.types import (
+    NOTHING_EXPECTED,
+    ExpectedSpeech,
+    PartialTranscript,
+    Segment,
+    SpeechStats,
+    Transcription,
+    Word,
+)
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import BYTES_PER_SECOND, SAMPLE_RATE
@@ -88,12 +96,14 @@ class OpenAISpeechModel:
         """
         self._model = (await find_model(self._client)).id
 
-    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
+    async def transcribe(
+        self, pcm: bytes, expected: ExpectedSpeech = NOTHING_EXPECTED
+    ) -> Transcription:
         """Transcribe a recording of PCM16 little-endian, 16 kHz, mono.
 
-        `vocabulary` lists words to expect. Probable hallucinations go to `Transcription.dropped`;
-        unlikely text is detected only if the endpoint reports probabilities. A silent recording is
-        not sent. Raises InferenceError.
+        The endpoint detects the language; the expected language is not sent. Probable
+        hallucinations go to `Transcription.dropped`; unlikely text is detected only if the endpoint
+        reports probabilities. A silent recording is not sent. Raises InferenceError.
         """
         if not pcm or len(pcm) % 2:
             raise InferenceError(
@@ -107,7 +117,7 @@ class OpenAISpeechModel:
             silence = Segment(start=0.0, end=seconds, text="", drop_reason="silence")
             return Transcription(text="", dropped=(silence,), seconds=seconds)
         loud = amplify(samples).astype("<i2").tobytes()
-        response = await self._request_transcription(loud, vocabulary)
+        response = await self._request_transcription(loud, expected.vocabulary)
         kept, dropped = filter_hallucinations(_raw_segments(response, seconds))
         kept = tuple(_with_words(segment, response.words or []) for segment in kept)
         return Transcription(
@@ -121,7 +131,8 @@ class OpenAISpeechModel:
 
     async def _request_transcription(self, pcm: bytes, vocabulary: str) -> _Response:
         fields: dict[str, str | list[str]]
-        # Without the field `language`, the endpoint detects the language.
+        # Without the field `language`, the endpoint detects the language. With the field, Whisper
+        # translates speech in other languages.
         fields = {"model": self._model, "temperature": "0"}
         if vocabulary:
             fields["prompt"] = vocabulary
@@ -150,14 +161,14 @@ class OpenAISpeechModel:
             raise bad_reply("it is not a transcription") from error
 
     async def transcribe_live(
-        self, audio: AsyncIterable[bytes], vocabulary: str = ""
+        self, audio: AsyncIterable[bytes], expected: ExpectedSpeech = NOTHING_EXPECTED
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Yield one Transcription after the recording has ended.
 
         Raises InferenceError, and whatever `audio` raises.
         """
         pcm = b"".join([piece async for piece in audio])
-        yield await self.transcribe(pcm, vocabulary)
+        yield await self.transcribe(pcm, expected)
 
     async def stats(self) -> SpeechStats:
         """Return zeros: the endpoint's load is unknown."""

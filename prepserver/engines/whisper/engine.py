@@ -55,8 +55,10 @@ class WhisperEngine:
                 call.send_event(self._stats())
                 call.complete()
             case Transcribe() as request:
-                vocabulary = _truncate_vocabulary(request.vocabulary)
-                request = structs.replace(request, vocabulary=vocabulary)
+                expected = request.expected
+                vocabulary = _truncate_vocabulary(expected.vocabulary)
+                expected = structs.replace(expected, vocabulary=vocabulary)
+                request = structs.replace(request, expected=expected)
                 self._recordings.append(
                     RecordingTranscriber(call, request, self._new_detector(), self._clock)
                 )

@@ -9,7 +9,13 @@ import msgspec
 
 from prepserver.clock import Clock
 from prepserver.engines.ipc.supervisor import NATIVE_ENVIRONMENT, EngineSupervisor
-from prepserver.engines.types import PartialTranscript, SpeechStats, Transcription
+from prepserver.engines.types import (
+    NOTHING_EXPECTED,
+    ExpectedSpeech,
+    PartialTranscript,
+    SpeechStats,
+    Transcription,
+)
 from prepserver.engines.whisper.options import (
     MAX_SECONDS,
     AudioChunk,
@@ -83,17 +89,19 @@ class WhisperModel:
         """
         await self._supervisor.start()
 
-    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
+    async def transcribe(
+        self, pcm: bytes, expected: ExpectedSpeech = NOTHING_EXPECTED
+    ) -> Transcription:
         """Transcribe a recording of PCM16 little-endian, 16 kHz, mono.
 
-        `vocabulary` lists words to expect. Probable hallucinations go to `Transcription.dropped`
+        Probable hallucinations go to `Transcription.dropped`
         and are left out of the text; the text of a recording without speech is "". Raises
         InferenceError with the code `bad_audio`, `request_too_long` (over half an hour),
         `transcription_failed`, or a code that `start` raises.
         """
         if not pcm:
             raise _bad_audio("is empty")
-        request = self._request(Transcribe(vocabulary, drafts=False), _single(pcm))
+        request = self._request(Transcribe(expected, drafts=False), _single(pcm))
         async with aclosing(request) as events:
             async for event in events:
                 if isinstance(event, Transcription):
@@ -101,7 +109,7 @@ class WhisperModel:
         raise InferenceError("The speech model returned no transcript. Try again.")
 
     async def transcribe_live(
-        self, audio: AsyncIterable[bytes], vocabulary: str = ""
+        self, audio: AsyncIterable[bytes], expected: ExpectedSpeech = NOTHING_EXPECTED
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         """Yield captions of a recording while it arrives, then one Transcription.
 
@@ -109,7 +117,7 @@ class WhisperModel:
         and each finished span except the last. Raises the errors of `transcribe`, and whatever
         `audio` raises. After the error `worker_died`, the whole recording must be sent again.
         """
-        async with aclosing(self._request(Transcribe(vocabulary), audio)) as events:
+        async with aclosing(self._request(Transcribe(expected), audio)) as events:
             async for event in events:
                 yield event
 

@@ -4,6 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from prepserver.engines.types import ExpectedSpeech
+
 __all__ = [
     "MAX_SECONDS",
     "AudioChunk",
@@ -38,7 +40,7 @@ class Transcribe(Struct, frozen=True, tag="transcribe"):
     """Request to transcribe the `AudioChunk`s that follow. The engine answers with
     `PartialTranscript`s and one `Transcription`."""
 
-    vocabulary: str = ""
+    expected: ExpectedSpeech = ExpectedSpeech()
     drafts: bool = True
     """True to transcribe open spans early, for captions; False for a complete recording, for which
     no captions are shown."""

@@ -12,7 +12,11 @@ from prepserver.engines.ipc.runner import EngineCall
 from prepserver.engines.transcripts import confidence
 from prepserver.engines.types import PartialTranscript, Segment, Transcription
 from prepserver.engines.whisper.agreement import Agreement
-from prepserver.engines.whisper.languages import ENGLISH, LanguageEvidence
+from prepserver.engines.whisper.languages import (
+    DETECTION_SAMPLES,
+    ENGLISH,
+    LanguageEvidence,
+)
 from prepserver.engines.whisper.options import MAX_SECONDS, AudioChunk, Transcribe
 from prepserver.engines.whisper.sample_buffer import SampleBuffer
 from prepserver.engines.whisper.segmenter import Segmenter, Span
@@ -82,7 +86,7 @@ class RecordingTranscriber:
         self.caption_lag: float | None = None
         """Seconds of received audio that the last caption did not cover when the caption was sent;
         None before the first caption. Captions sent after the end of the input do not count."""
-        self._vocabulary = request.vocabulary
+        self._vocabulary = request.expected.vocabulary
         self._drafts = request.drafts
         self._detector = detector
         self._clock = clock
@@ -98,9 +102,11 @@ class RecordingTranscriber:
         self._draft_cost = 0.0
         """Seconds that the last draft took to compute."""
         self._served_at = self._heartbeat_at = clock()
-        self._languages = LanguageEvidence()
+        self._languages = LanguageEvidence(request.expected.language)
         self._language = ""
         """Language of the last span; empty before the first."""
+        self._detected = (0, 0)
+        """Position of the samples in which the language was last detected, and their number."""
         self._english_only = False
         self._kept: list[Segment] = []
         self._dropped: list[Segment] = []
@@ -222,7 +228,7 @@ class RecordingTranscriber:
             transcript = span_transcriber.transcribe(
                 samples,
                 span.begin,
-                self._choose_language(span_transcriber, samples),
+                self._choose_language(span_transcriber, span.begin, samples),
                 self._vocabulary,
                 self._should_continue,
             )
@@ -249,7 +255,7 @@ class RecordingTranscriber:
         transcript = span_transcriber.fast_pass(
             samples,
             span.begin,
-            self._choose_language(span_transcriber, samples),
+            self._choose_language(span_transcriber, span.begin, samples),
             self._vocabulary,
             lambda: self._should_continue() and self._is_draft_useful(span),
         )
@@ -265,19 +271,25 @@ class RecordingTranscriber:
         self._send_caption(position)
 
     def _choose_language(
-        self, span_transcriber: SpanTranscriber, samples: NDArray[np.int16]
+        self, span_transcriber: SpanTranscriber, begin: int, samples: NDArray[np.int16]
     ) -> str:
-        """Return the language of the answer, which is detected in each span until it is certain.
+        """Return the language of the answer, which is detected at the beginning of each span until
+        it is certain. `begin` is the position of the span's first sample.
 
         Raises InferenceError if the detection fails.
         """
         self._english_only = not span_transcriber.multilingual
         if self._english_only:
             self._language = ENGLISH
+        elif self._languages.language:
+            self._language = self._languages.language
         else:
-            self._language = self._languages.language or self._languages.weigh_span(
-                span_transcriber.detect_language(samples)
-            )
+            examined = samples[:DETECTION_SAMPLES]
+            detected = (begin, len(examined))
+            if self._detected != detected:
+                probabilities = span_transcriber.detect_language(examined)
+                self._language = self._languages.weigh_span(probabilities)
+                self._detected = detected
         return self._language
 
     def _should_continue(self) -> bool:

@@ -23,7 +23,6 @@ __all__ = [
     "build_prefill_prompt",
     "build_prompt",
     "count_outgrown_messages",
-    "transcriber_vocabulary",
 ]
 
 MAX_ANSWER_TOKENS = 400
@@ -126,20 +125,6 @@ def count_outgrown_messages(info: ModelInfo, context: PromptContext, *, ahead: b
     if ahead:
         budget -= min(LIKELY_ANSWER_TOKENS, _max_message_tokens(info))
     return _count_outgrown(_exchanges(context, info), context.history_summary.covered, budget)
-
-
-def transcriber_vocabulary(context: PromptContext) -> str:
-    """Return sentences that contain the words that the transcriber should expect.
-
-    The text is empty if the interview has no document or no skills. whisper.cpp imitates the style
-    of the text: on the bundled recordings, a bare list of words removed capitals, commas and once
-    the whole first sentence from the transcript, whereas a sentence removed nothing.
-    """
-    if not (context.spec.job_description or context.spec.resume) or not context.skills:
-        return ""
-    return (
-        f"A job interview for the role of {context.spec.role}. Topics: {', '.join(context.skills)}."
-    )
 
 
 def _select_profile(info: ModelInfo) -> Profile:

@@ -4,6 +4,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 
+from prepserver.engines.types import ExpectedSpeech
 from prepserver.errors import BadRequest, Conflict
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview.speech.live_transcription import LiveTranscription
@@ -32,11 +33,11 @@ class AudioIngest:
         context: Context,
         recordings: RecordingStore,
         gateway: Gateway,
-        prepare_call: Callable[[str], tuple[Call, str]],
+        prepare_call: Callable[[str], tuple[Call, ExpectedSpeech]],
     ) -> None:
         """Create the ingest of one interview.
 
-        `prepare_call` returns the gateway call and the vocabulary for a recording.
+        `prepare_call` returns the gateway call and the expectations for a recording.
         """
         self._context = context
         self._recordings = recordings
@@ -168,9 +169,9 @@ class AudioIngest:
         self._live[id] = live
         if received := self._recordings.received_pcm(id):
             live.feed(received)
-        call, vocabulary = self._prepare_call(id)
+        call, expected = self._prepare_call(id)
         context, gateway = self._context, self._gateway
-        context.spawn(lambda: live.run(gateway, call, vocabulary, context.post), _task_key(id))
+        context.spawn(lambda: live.run(gateway, call, expected, context.post), _task_key(id))
 
     def restart_transcribing(self, id: str) -> None:
         """Restart the live transcription of a recording after the speech engine has died."""

@@ -8,7 +8,7 @@ from contextlib import aclosing
 import structlog
 
 from prepserver.clock import Clock, wait_for
-from prepserver.engines.types import Transcription
+from prepserver.engines.types import ExpectedSpeech, Transcription
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview.events import CaptionUpdated, TimedOut, WorkerLost
@@ -53,7 +53,7 @@ class LiveTranscription:
         self,
         gateway: Gateway,
         call: Call,
-        vocabulary: str,
+        expected: ExpectedSpeech,
         post: Callable[[CaptionUpdated | WorkerLost | TimedOut], None],
     ) -> None:
         """Transcribe until the recording is finished, and set `result` to the outcome.
@@ -62,7 +62,7 @@ class LiveTranscription:
         """
         try:
             async with aclosing(
-                gateway.transcribe_live(call, self._read_audio, vocabulary)
+                gateway.transcribe_live(call, self._read_audio, expected)
             ) as events:
                 async for event in events:
                     if isinstance(event, Transcription):

@@ -9,7 +9,7 @@ import structlog
 from msgspec import Struct
 
 from prepserver.clock import Clock
-from prepserver.engines.types import TextDelta, Transcription
+from prepserver.engines.types import ExpectedSpeech, TextDelta, Transcription
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview.events import (
@@ -63,7 +63,7 @@ class TurnWork(Struct, frozen=True, kw_only=True):
     pcm: bytes = b""
     """Recording to transcribe, as PCM16 at 16 kHz; empty if there is no recording, or if there is a
     `live_transcription`."""
-    vocabulary: str = ""
+    expected_speech: ExpectedSpeech = ExpectedSpeech()
     live_transcription: LiveTranscription | None = None
     """Live transcription of the recording, or None if there is none."""
 
@@ -108,7 +108,7 @@ async def run(work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: 
 async def _transcribe_recording(work: TurnWork, gateway: Gateway) -> Transcription | None:
     """Return the transcription of the recording, or None if the live transcription has failed."""
     if work.live_transcription is None:
-        return await gateway.transcribe(work.call, work.pcm, work.vocabulary)
+        return await gateway.transcribe(work.call, work.pcm, work.expected_speech)
     try:
         # Shielded: stopping the turn must not cancel the future, which the live transcription owns.
         return await asyncio.shield(work.live_transcription.result)

@@ -9,7 +9,12 @@ import pytest
 
 from prepserver.accounts.rate_limits import RateLimiter
 from prepserver.engines.scripted import ScriptedSpeechModel
-from prepserver.engines.types import PartialTranscript, Transcription
+from prepserver.engines.types import (
+    NOTHING_EXPECTED,
+    ExpectedSpeech,
+    PartialTranscript,
+    Transcription,
+)
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.telemetry.calls import CallRecord
@@ -40,7 +45,7 @@ class CuedSpeechModel(ScriptedSpeechModel):
         self._calls = list(calls)
 
     async def transcribe_live(
-        self, audio: AsyncIterable[bytes], vocabulary: str = ""
+        self, audio: AsyncIterable[bytes], expected: ExpectedSpeech = NOTHING_EXPECTED
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         call, number = self._calls.pop(0), len(self.received)
         self.received.append(b"")

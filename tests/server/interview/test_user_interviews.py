@@ -47,6 +47,16 @@ async def test_a_repeated_request_creates_one_interview(tmp_path: Path) -> None:
         assert len(await rooms.registry.call(UserInterviewsStub(USER).list())) == 1
 
 
+@pytest.mark.parametrize("language", ["xx", "zzz"])
+@asynchronous
+async def test_an_unknown_language_is_rejected(tmp_path: Path, language: str) -> None:
+    """An interview in a language that Whisper does not know is not created."""
+    async with Rooms(tmp_path) as rooms:
+        with pytest.raises(BadRequest, match=f"Unknown language '{language}'"):
+            await rooms.create(id="mine", language=language)
+        assert await rooms.registry.call(UserInterviewsStub(USER).list()) == []
+
+
 def counted(patch: pytest.MonkeyPatch, kind: type[DurableObject], method: str) -> list[object]:
     """Patch a method so that its calls are recorded; return the list of their first arguments."""
     original, arguments = getattr(kind, method), list[object]()

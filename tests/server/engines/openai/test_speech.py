@@ -12,7 +12,7 @@ import pytest
 
 from prepserver.engines.openai.endpoint import Endpoint
 from prepserver.engines.openai.speech import OpenAISpeechModel
-from prepserver.engines.types import Transcription
+from prepserver.engines.types import NOTHING_EXPECTED, ExpectedSpeech, Transcription
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 from tests.server.engines.openai.fake_endpoint import KEY, FakeEndpoint, error_response
@@ -31,11 +31,11 @@ def new_model(endpoint: FakeEndpoint) -> OpenAISpeechModel:
 
 
 async def transcribe(
-    endpoint: FakeEndpoint, pcm: bytes = PCM, vocabulary: str = ""
+    endpoint: FakeEndpoint, pcm: bytes = PCM, expected: ExpectedSpeech = NOTHING_EXPECTED
 ) -> Transcription:
     model = new_model(endpoint)
     try:
-        return await model.transcribe(pcm, vocabulary)
+        return await model.transcribe(pcm, expected)
     finally:
         await model.close()
 
@@ -60,9 +60,10 @@ def parse_form(request: httpx.Request) -> dict[str, list[bytes]]:
 @asynchronous
 async def test_a_recording_is_sent_as_a_wav_file() -> None:
     """A request contains the vocabulary, and the whole recording as a 16-bit mono WAV file at 16
-    kHz."""
+    kHz. It names no language, so that an answer in another language is not translated."""
     endpoint = endpoint_returning(RESPONSE)
-    result = await transcribe(endpoint, vocabulary="Kafka, ledger")
+    expected = ExpectedSpeech(vocabulary="Kafka, ledger", language="de")
+    result = await transcribe(endpoint, expected=expected)
     assert (result.text, result.seconds) == ("We moved it.", 1.0)
     request = endpoint.requests[0]
     assert str(request.url) == "http://endpoint.test/v1/audio/transcriptions"
@@ -70,6 +71,7 @@ async def test_a_recording_is_sent_as_a_wav_file() -> None:
     fields = parse_form(request)
     assert fields["model"] == [b"whisper-1"]
     assert fields["prompt"] == [b"Kafka, ledger"]
+    assert "language" not in fields
     with wave.open(io.BytesIO(fields["file"][0])) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16_000, 1, 2)
         assert file.readframes(file.getnframes()) == PCM

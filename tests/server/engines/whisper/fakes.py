@@ -24,7 +24,7 @@ from prepserver.engines.ipc.frames import (
 )
 from prepserver.engines.ipc.runner import EngineCall
 from prepserver.engines.transcripts import RawSegment
-from prepserver.engines.types import PartialTranscript, Transcription, Word
+from prepserver.engines.types import ExpectedSpeech, PartialTranscript, Transcription, Word
 from prepserver.engines.whisper.engine import WhisperEngine
 from prepserver.engines.whisper.options import AudioChunk, Transcribe
 from prepserver.engines.whisper.voice_activity import CHUNK, VoiceActivity
@@ -107,8 +107,8 @@ class FakeTranscriber:
     word; None for a model that knows only English."""
     used_languages: list[str] = field(default_factory=list)
     """Language of each pass."""
-    detections: int = 0
-    """Number of times that the language was detected."""
+    detections: list[int] = field(default_factory=list)
+    """Number of samples of each detection of the language."""
 
     @property
     def multilingual(self) -> bool:
@@ -116,7 +116,7 @@ class FakeTranscriber:
 
     def detect_language(self, samples: NDArray[np.float32], *, audio_ctx: int) -> dict[str, float]:
         assert self.languages is not None
-        self.detections += 1
+        self.detections.append(len(samples))
         numbers = np.round(samples * 32_768).astype(int)
         return self.languages(int(numbers[np.flatnonzero(numbers)[0]]) - LOUD)
 
@@ -170,6 +170,7 @@ class Speaker:
         *,
         drafts: bool = True,
         clock: Callable[[], float] = lambda: 0.0,
+        language: str = "",
     ) -> None:
         self.frames: list[Reply] = []
         self.captions: list[PartialTranscript] = []
@@ -178,7 +179,8 @@ class Speaker:
         for each caption of a recording that began at time 0 of the engine's clock."""
         self._clock = clock
         self._transcription: Transcription | None = None
-        request = RequestFrame(number, encode_payload(Transcribe(drafts=drafts)))
+        transcribe = Transcribe(ExpectedSpeech(language=language), drafts=drafts)
+        request = RequestFrame(number, encode_payload(transcribe))
         self.call = EngineCall(request, self._receive)
         engine.submit(self.call)
 

@@ -18,7 +18,7 @@ import pytest
 from msgspec import Raw
 
 from prepserver.clock import SystemClock
-from prepserver.engines.types import PartialTranscript, SpeechStats, Transcription
+from prepserver.engines.types import ExpectedSpeech, PartialTranscript, SpeechStats, Transcription
 from prepserver.engines.whisper.engine import load
 from prepserver.engines.whisper.model import WhisperModel
 from prepserver.engines.whisper.options import Binding, WhisperOptions
@@ -201,13 +201,15 @@ def test_a_vocabulary_affects_its_own_request_only(models_dir: Path) -> None:
     async def scenario(model: WhisperModel) -> None:
         recording = pcm("conflict")
         plain = await model.transcribe(recording)
-        with_hints = await model.transcribe(recording, "canary release, rollback, error budget")
+        with_hints = await model.transcribe(
+            recording, ExpectedSpeech(vocabulary="canary release, rollback, error budget")
+        )
         again = await model.transcribe(recording)
         assert with_hints.segments != plain.segments
         assert wer(REFERENCES["conflict"], with_hints.text) < MAX_WER
         assert again == plain
         assert not {"rollback", "budget"} & set(normalise(with_hints.text))
-        truncated = await model.transcribe(recording, "word " * 5_000)
+        truncated = await model.transcribe(recording, ExpectedSpeech(vocabulary="word " * 5_000))
         assert wer(REFERENCES["conflict"], truncated.text) < MAX_WER
 
     run(models_dir, scenario)
@@ -415,7 +417,9 @@ def test_the_alternative_binding_transcribes_too(models_dir: Path) -> None:
     filter is applied to its results."""
 
     async def scenario(model: WhisperModel) -> None:
-        result = await model.transcribe(pcm("short-answer"), "customer identifier")
+        result = await model.transcribe(
+            pcm("short-answer"), ExpectedSpeech(vocabulary="customer identifier", language="de")
+        )
         assert wer(REFERENCES["short-answer"], result.text) < MAX_WER, result.text
         assert 0.35 <= result.segments[0].probability <= 1
         assert (await model.transcribe(bytes(BYTES_PER_SECOND))).text == ""

@@ -7,7 +7,14 @@ import msgspec
 import pytest
 
 from prepserver.engines.scripted import ScriptedSpeechModel
-from prepserver.engines.types import ModelInfo, PartialTranscript, Priority, Transcription
+from prepserver.engines.types import (
+    NOTHING_EXPECTED,
+    ExpectedSpeech,
+    ModelInfo,
+    PartialTranscript,
+    Priority,
+    Transcription,
+)
 from prepserver.interview.prompts.build import build_prefill_prompt
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.interview.turns.steps import Step
@@ -32,7 +39,7 @@ class TwoCommittedWords(ScriptedSpeechModel):
     """Speech model whose captions have two committed words and a changing interim part."""
 
     async def transcribe_live(
-        self, audio: AsyncIterable[bytes], vocabulary: str = ""
+        self, audio: AsyncIterable[bytes], expected: ExpectedSpeech = NOTHING_EXPECTED
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
         async for piece in audio:
             yield PartialTranscript(final="", committed="We think", interim=f"{len(piece)}")

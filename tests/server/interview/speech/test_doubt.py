@@ -7,7 +7,13 @@ import pytest
 from msgspec import structs
 
 from prepserver.engines.scripted import ScriptedSpeechModel
-from prepserver.engines.types import PartialTranscript, Segment, Transcription
+from prepserver.engines.types import (
+    NOTHING_EXPECTED,
+    ExpectedSpeech,
+    PartialTranscript,
+    Segment,
+    Transcription,
+)
 from prepserver.interview.speech.doubt import MIN_CONFIDENCE, MIN_CONFIDENCE_ABROAD, find_problem
 from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
@@ -57,14 +63,16 @@ class UncertainSpeechModel(ScriptedSpeechModel):
         self.results = list(results)
         self.recordings: list[bytes] = []
 
-    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
+    async def transcribe(
+        self, pcm: bytes, expected: ExpectedSpeech = NOTHING_EXPECTED
+    ) -> Transcription:
         self.recordings.append(pcm)
         return self.results.pop(0) if len(self.results) > 1 else self.results[0]
 
     async def transcribe_live(
-        self, audio: AsyncIterable[bytes], vocabulary: str = ""
+        self, audio: AsyncIterable[bytes], expected: ExpectedSpeech = NOTHING_EXPECTED
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        yield await self.transcribe(b"".join([chunk async for chunk in audio]), vocabulary)
+        yield await self.transcribe(b"".join([chunk async for chunk in audio]), expected)
 
 
 @pytest.mark.parametrize(

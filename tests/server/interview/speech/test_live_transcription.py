@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from prepserver.engines.scripted import ScriptedSpeechModel
-from prepserver.engines.types import PartialTranscript, Transcription
+from prepserver.engines.types import (
+    NOTHING_EXPECTED,
+    ExpectedSpeech,
+    PartialTranscript,
+    Transcription,
+)
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call
 from prepserver.interview.speech.live_transcription import AUDIO_TIMEOUT, LiveTranscription
@@ -35,17 +40,19 @@ class DyingSpeechModel(ScriptedSpeechModel):
         self.whole_recordings = 0
 
     async def transcribe_live(
-        self, audio: AsyncIterable[bytes], vocabulary: str = ""
+        self, audio: AsyncIterable[bytes], expected: ExpectedSpeech = NOTHING_EXPECTED
     ) -> AsyncGenerator[PartialTranscript | Transcription, None]:
-        async for event in super().transcribe_live(audio, vocabulary):
+        async for event in super().transcribe_live(audio, expected):
             yield event
             if self.deaths and isinstance(event, PartialTranscript):
                 self.deaths -= 1
                 raise InferenceError("The engine died.", code=ErrorCode.WORKER_DIED, retryable=True)
 
-    async def transcribe(self, pcm: bytes, vocabulary: str = "") -> Transcription:
+    async def transcribe(
+        self, pcm: bytes, expected: ExpectedSpeech = NOTHING_EXPECTED
+    ) -> Transcription:
         self.whole_recordings += 1
-        return await super().transcribe(pcm, vocabulary)
+        return await super().transcribe(pcm, expected)
 
 
 async def send_seconds(client: Client, seconds: int, *, begin: int = 0) -> None:
@@ -205,7 +212,9 @@ async def test_a_cancelled_live_transcription_has_an_error_as_its_result(tmp_pat
     async with Rooms(tmp_path, clock=clock) as rooms:
         live = LiveTranscription("r1", clock)
         call = Call(purpose="answer", user="user-1", interview="i", request="i/r1")
-        running = asyncio.create_task(live.run(rooms.gateway, call, "", lambda _: None))
+        running = asyncio.create_task(
+            live.run(rooms.gateway, call, NOTHING_EXPECTED, lambda _: None)
+        )
         live.feed(LOUD)
         await rooms.advance(1)
         running.cancel()
