@@ -31,6 +31,7 @@ from prepserver.engines.llama.options import (
 )
 from prepserver.engines.llama.sampler import Sampler
 from prepserver.engines.llama.schedule import (
+    MIN_PREFILL_TOKENS,
     PRIORITY_AGING,
     TokenBudget,
     plan_batches,
@@ -76,6 +77,14 @@ class LlamaEngine:
         """Raise InferenceError, code `bad_chat`, if the model's chat template renders no chat."""
         if self._tokenizer.template.failure is not None:
             raise self._tokenizer.template.failure
+
+    def warm_up(self) -> None:
+        """Compute a few tokens, so that the engine knows its speed before the first prompt
+        arrives."""
+        began = self._clock.monotonic()
+        self._native.decode([BatchTokens(0, 0, range(MIN_PREFILL_TOKENS), False)])
+        self._budget.record_prefill(MIN_PREFILL_TOKENS, self._clock.monotonic() - began)
+        self._native.clear_cache()
 
     # --- Requests -----------------------------------------------------------------------------
 
@@ -435,4 +444,5 @@ def load(raw_options: Raw) -> tuple[ModelInfo, LlamaEngine]:
                 code=ErrorCode.MODEL_NOT_LOADED,
                 retryable=False,
             ) from error
+    engine.warm_up()
     return info, engine

@@ -76,6 +76,10 @@ class LlamaContext:
         )
         model_params = lib.llama_model_default_params()
         model_params.n_gpu_layers = options.n_gpu_layers if uses_gpu else 0
+        if not uses_gpu:
+            # Weights that llama.cpp rearranges would otherwise also stay in memory as part of the
+            # mapped file.
+            model_params.load_mode = lib.LLAMA_LOAD_MODE_NONE
         # llama.cpp's AMX kernels crash on some processors (ggml-org/llama.cpp#20824). A build with
         # these kernels keeps them out of use by not repacking the weights.
         model_params.use_extra_bufts = b"AMX_INT8 = 1" not in lib.llama_print_system_info()

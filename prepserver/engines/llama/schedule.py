@@ -2,7 +2,9 @@
 
 Each step computes one token of every reply, and as many tokens of the pending prompts as possible
 without visibly stalling a stream. The prompt that has waited longest goes first, except that
-reviews and prefills count as having arrived later (priority aging).
+reviews and prefills count as having arrived later (priority aging). On a slow model even the
+smallest chunk of a prompt takes longer than a step should. A job that is less urgent than another
+one then waits until the other one has ended.
 
 The module is pure: it runs no inference, reads no clock, and does not import the native library.
 """
@@ -15,6 +17,7 @@ from msgspec import Struct
 from prepserver.engines.types import Priority
 
 __all__ = [
+    "MIN_PREFILL_TOKENS",
     "PRIORITY_AGING",
     "ScheduledJob",
     "TokenBudget",
@@ -54,6 +57,7 @@ class TokenBudget:
         """
         self._batch_tokens = batch_tokens
         self._seconds_per_token = INITIAL_SECONDS_PER_TOKEN
+        self._measured = False
 
     def record_prefill(self, tokens: int, seconds: float) -> None:
         """Update the estimated speed from a batch of prompt tokens that took `seconds` to compute.
@@ -61,16 +65,21 @@ class TokenBudget:
         Batches of fewer than MIN_PREFILL_TOKENS tokens are ignored.
         """
         if tokens >= MIN_PREFILL_TOKENS:
-            self._seconds_per_token += SMOOTHING * (seconds / tokens - self._seconds_per_token)
+            weight = SMOOTHING if self._measured else 1.0
+            self._seconds_per_token += weight * (seconds / tokens - self._seconds_per_token)
+            self._measured = True
 
     def prefill_tokens(self, *, streaming: bool) -> int:
         """Return the target number of prompt tokens for the next step.
 
         `streaming` is True if the step also computes tokens of replies.
         """
+        return max(MIN_PREFILL_TOKENS, self.affordable_tokens(streaming=streaming))
+
+    def affordable_tokens(self, *, streaming: bool) -> int:
+        """Return the number of prompt tokens that fit into the duration of the next step."""
         duration = STREAMING_STEP if streaming else IDLE_STEP
-        affordable = duration / max(self._seconds_per_token, 1e-9)
-        return int(min(self._batch_tokens - 1, max(MIN_PREFILL_TOKENS, affordable)))
+        return int(min(self._batch_tokens - 1, duration / max(self._seconds_per_token, 1e-9)))
 
 
 class ScheduledJob(Protocol):
@@ -128,6 +137,9 @@ def plan_batches(jobs: Sequence[ScheduledJob], budget: TokenBudget) -> list[list
     same tokens must always be computed singly: the tokens of replies, the last token of each
     prompt, and no others. Therefore prompt chunks never share a batch with replies. A chunk that
     would leave a single token behind is extended by that token.
+
+    A job that yields to another one gets a chunk only if the step has time for at least
+    MIN_PREFILL_TOKENS more tokens.
     """
     replies: list[TokenChunk] = []
     prefills: list[int] = []
@@ -140,8 +152,11 @@ def plan_batches(jobs: Sequence[ScheduledJob], budget: TokenBudget) -> list[list
             prefills.append(index)
     batches = [replies] if replies else []
     remaining = budget.prefill_tokens(streaming=bool(replies))
+    affordable = budget.affordable_tokens(streaming=bool(replies))
     for index in sorted(prefills, key=lambda n: virtual_arrival(jobs[n])):
         job = jobs[index]
+        if _yields(job, jobs) and affordable < MIN_PREFILL_TOKENS:
+            break
         pending = len(job.prompt_tokens) - 1 - job.computed
         size = min(remaining, pending)
         if size == pending - 1:
@@ -151,4 +166,13 @@ def plan_batches(jobs: Sequence[ScheduledJob], budget: TokenBudget) -> list[list
         chunk = job.prompt_tokens[job.computed : job.computed + size]
         batches.append([TokenChunk(index, chunk, False)])
         remaining -= size
+        affordable -= size
     return batches
+
+
+def _yields(job: ScheduledJob, jobs: Sequence[ScheduledJob]) -> bool:
+    """Return True if one of the jobs has a higher priority and an earlier virtual arrival."""
+    return any(
+        other.priority < job.priority and virtual_arrival(other) < virtual_arrival(job)
+        for other in jobs
+    )

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
 from prepserver.engines.llama.schedule import (
+    IDLE_STEP,
     MIN_PREFILL_TOKENS,
     PRIORITY_AGING,
     STREAMING_STEP,
@@ -114,3 +117,56 @@ def test_priority_aging_prevents_starvation() -> None:
     review = FakeJob(priority=Priority.REVIEW, arrived_at=0.0)
     answer = FakeJob(arrived_at=PRIORITY_AGING[Priority.REVIEW] + 1.0)
     assert scheduling_order([answer, review]) == [review, answer]
+
+
+def slow_budget() -> TokenBudget:
+    """Return the budget of a model that prefills 35 tokens a second."""
+    budget = TokenBudget(BATCH_TOKENS)
+    budget.record_prefill(350, 10.0)
+    return budget
+
+
+def test_the_first_measurement_replaces_the_estimate() -> None:
+    """After one measurement, the budget is that of the measured speed."""
+    assert slow_budget().affordable_tokens(streaming=False) == int(IDLE_STEP * 35)
+
+
+@pytest.mark.parametrize("priority", [Priority.REVIEW, Priority.PREFILL])
+@pytest.mark.parametrize("streaming", [True, False])
+def test_on_a_slow_model_less_urgent_prompts_wait_for_answers(
+    priority: Priority, streaming: bool
+) -> None:
+    """While an answer is prefilled or streams on a slow model, reviews and prefills wait; alone,
+    they continue."""
+    waiting = FakeJob(prompt_tokens=list(range(1_500)), priority=priority)
+    answer = FakeJob(computed=100, next_token=7) if streaming else FakeJob(computed=96)
+    ((chunk,),) = plan_batches([waiting, answer], slow_budget())
+    assert chunk.job == 1
+    ((chunk,),) = plan_batches([waiting], slow_budget())
+    assert len(chunk.tokens) == MIN_PREFILL_TOKENS
+
+
+def test_on_a_slow_model_an_answer_does_not_wait_for_another() -> None:
+    """While an answer streams on a slow model, another answer's prompt gets the smallest chunk."""
+    jobs = [FakeJob(computed=100, next_token=7), FakeJob(list(range(500)), arrived_at=9.0)]
+    _, (chunk,) = plan_batches(jobs, slow_budget())
+    assert (chunk.job, len(chunk.tokens)) == (1, MIN_PREFILL_TOKENS)
+
+
+@pytest.mark.parametrize("priority", [Priority.REVIEW, Priority.PREFILL])
+def test_on_a_slow_model_nothing_starves(priority: Priority) -> None:
+    """A review or a prefill that has waited for its aging time continues beside new answers."""
+    waiting = FakeJob(prompt_tokens=list(range(1_500)), priority=priority)
+    answer = FakeJob(computed=100, next_token=7, arrived_at=PRIORITY_AGING[priority] + 1.0)
+    _, (chunk,) = plan_batches([waiting, answer], slow_budget())
+    assert chunk.job == 0
+
+
+def test_on_a_fast_model_prefills_continue_beside_replies() -> None:
+    """On a model that prefills 1,000 tokens a second, a prefill uses the time that a streaming
+    reply leaves."""
+    budget = TokenBudget(BATCH_TOKENS)
+    budget.record_prefill(1_000, 1.0)
+    prefill = FakeJob(prompt_tokens=list(range(1_500)), priority=Priority.PREFILL)
+    _, (chunk,) = plan_batches([prefill, FakeJob(computed=100, next_token=7)], budget)
+    assert (chunk.job, len(chunk.tokens)) == (0, 100)
