@@ -16,7 +16,7 @@ import structlog
 
 from tests.bench.report import format_table, machine, write_json
 
-BENCHMARKS = ("rooms", "language", "spoken", "speech", "memory")
+BENCHMARKS = ("rooms", "language", "standard", "spoken", "speech", "memory")
 
 
 def main() -> int:

@@ -59,13 +59,30 @@ _QUESTION = r'root ::= " " [^?\n]{14,200} "?"'
 class SampleInterview:
     """Sample interview, in which turn n is the question after the n-th answer."""
 
-    def __init__(self, seed: int, info: ModelInfo) -> None:
-        """Plan an interview; `info` describes the model for which prompts are built."""
+    def __init__(
+        self,
+        seed: int,
+        info: ModelInfo,
+        *,
+        answer_words: tuple[int, int] = ANSWER_WORDS,
+        document_words: int = 0,
+    ) -> None:
+        """Plan an interview; `info` describes the model for which prompts are built.
+
+        The job description and the resume have `document_words` words together.
+        """
         self.name = f"sample-{seed}"
         self._info = info
         self._random = random.Random(seed)
         self._seed = seed
-        spec = InterviewSpec(role="Backend Engineer", type=InterviewType.TECHNICAL, questions=TURNS)
+        self._answer_words = answer_words
+        spec = InterviewSpec(
+            role="Backend Engineer",
+            type=InterviewType.TECHNICAL,
+            questions=TURNS,
+            job_description=self._make_text(document_words // 2),
+            resume=self._make_text(document_words // 2),
+        )
         skills = ("python", "sql", "kafka")
         self._context = PromptContext(
             spec=spec,
@@ -92,7 +109,11 @@ class SampleInterview:
         return self
 
     def make_answer(self) -> str:
-        count, text = self._random.randint(*ANSWER_WORDS), ""
+        return self._make_text(self._random.randint(*self._answer_words))
+
+    def _make_text(self, count: int) -> str:
+        """Return whole sentences with at least `count` words together."""
+        text = ""
         while len(text.split()) < count:
             text = f"{text} {self._random.choice(_SENTENCES)}"
         return text.strip()

@@ -22,7 +22,7 @@ from tests.bench.report import Row, make_row
 from tests.bench.server import BenchServer
 from tests.support.server import Server
 
-__all__ = ["run"]
+__all__ = ["measure_memory", "run"]
 
 MAX_GROWTH = 1.1
 CONCURRENT_INTERVIEWS = 8
@@ -65,9 +65,9 @@ def run(quick: bool) -> list[Row]:
 async def _run(server: BenchServer, sizes: Sizes) -> list[Row]:
     tenth = max(1, sizes.interviews // 10)
     await _hold_interviews(server, range(tenth), sizes.turns)
-    before = _measure_memory(server.pid)
+    before = measure_memory(server.pid)
     await _hold_interviews(server, range(tenth, sizes.interviews), sizes.turns)
-    after = _measure_memory(server.pid)
+    after = measure_memory(server.pid)
     assert before.keys() == after.keys(), "an engine has died"
     turns = sizes.interviews * sizes.turns
     note = f"after {turns} turns of {sizes.interviews} interviews"
@@ -109,7 +109,7 @@ async def _hold_interviews(server: BenchServer, numbers: range, turns: int) -> N
     await asyncio.gather(*map(hold, numbers))
 
 
-def _measure_memory(server_pid: int) -> dict[str, int]:
+def measure_memory(server_pid: int) -> dict[str, int]:
     """Return the resident memory of the server process and of each engine process, in bytes."""
     memory = {"server": resident_bytes(server_pid)}
     for path in Path("/proc").iterdir():

@@ -32,6 +32,7 @@ from tests.support.llama_cpp_server import LlamaCppServer
 __all__ = [
     "CONTEXT",
     "LANGUAGE_MODEL",
+    "MODELS_DIR",
     "SPEECH_MODEL",
     "THREADS",
     "LlamaServerPeer",
@@ -117,10 +118,12 @@ class PrepModels:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, folder: Path) -> AsyncIterator["PrepModels"]:
+    async def running(
+        cls, folder: Path, model: Path = LANGUAGE_MODEL
+    ) -> AsyncIterator["PrepModels"]:
         config = Config(
             data_dir=folder / "data",
-            model=str(LANGUAGE_MODEL),
+            model=str(model),
             stt_model=str(SPEECH_MODEL),
             threads=THREADS,
             context=CONTEXT,
@@ -163,12 +166,15 @@ class PrepModels:
 class LlamaServerPeer:
     """Peer that runs llama_cpp.server with its prompt cache enabled."""
 
-    def __init__(self, model: OpenAILanguageModel) -> None:
+    def __init__(self, model: OpenAILanguageModel, pid: int) -> None:
+        self.pid = pid
         self._model = model
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, folder: Path) -> AsyncIterator["LlamaServerPeer"]:
+    async def running(
+        cls, folder: Path, model_file: Path = LANGUAGE_MODEL
+    ) -> AsyncIterator["LlamaServerPeer"]:
         """Run the server as documented, except that two slow defaults are turned off.
 
         By default, the server computes logits for every token of a prompt, and lets a new request
@@ -183,11 +189,11 @@ class LlamaServerPeer:
             "interrupt_requests": "false",
         }
         arguments = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
-        with LlamaCppServer(folder, LANGUAGE_MODEL, *arguments) as server:
+        with LlamaCppServer(folder, model_file, *arguments) as server:
             model = OpenAILanguageModel(Endpoint.parse(f"openai:{server.url}"), SystemClock())
             try:
                 await model.start()
-                yield cls(model)
+                yield cls(model, server.pid)
             finally:
                 await model.close()
 
