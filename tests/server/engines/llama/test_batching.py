@@ -118,6 +118,27 @@ def test_an_answer_ends_the_prefill_of_its_conversation(models_dir: Path) -> Non
     run(models_dir, scenario, parallel=1)
 
 
+def test_replaced_prefills_compute_nothing_twice(models_dir: Path) -> None:
+    """Of three drafts that replace each other, and the answer that replaces the last one, each
+    token is computed once."""
+
+    async def scenario(model: LlamaModel) -> None:
+        drafts = []
+        for words in (400, 450, 500):
+            prompt = Prompt(text=" word" * words, conversation="a")
+            drafts.append(asyncio.create_task(model.prefill(prompt)))
+            while not (await model.stats()).batch_tokens:
+                pass
+        assert (await model.stats()).batch_tokens < 400
+        answer = Prompt(text=" word" * 510, conversation="a", max_tokens=1)
+        _, usage = await generate(model, answer)
+        await asyncio.gather(*drafts)
+        assert usage.cached_tokens > 0
+        assert (await model.stats()).batch_tokens == 510
+
+    run(models_dir, scenario)
+
+
 def test_an_answer_preempts_a_prefill_of_another_conversation(models_dir: Path) -> None:
     """An answer takes the only slot at once, and the prefill of another conversation in that slot
     returns early."""

@@ -7,6 +7,7 @@ import pytest
 
 from prepserver.engines.llama.schedule import (
     IDLE_STEP,
+    MIN_IDLE_PREFILL_TOKENS,
     MIN_PREFILL_TOKENS,
     PRIORITY_AGING,
     STREAMING_STEP,
@@ -73,13 +74,14 @@ def test_the_chunks_of_a_prompt_add_up_to_the_prompt() -> None:
 
 
 def test_the_budget_is_bounded() -> None:
-    """While a reply is streaming, the budget of a step is at least MIN_PREFILL_TOKENS prompt
-    tokens, and at most one token fewer than a batch holds."""
+    """The budget of a step is at least MIN_PREFILL_TOKENS prompt tokens while a reply is streaming,
+    more otherwise, and at most one token fewer than a batch holds."""
     slow, fast = TokenBudget(BATCH_TOKENS), TokenBudget(BATCH_TOKENS)
     for _ in range(50):
         slow.record_prefill(16, 60.0)
         fast.record_prefill(256, 0.001)
     assert slow.prefill_tokens(streaming=True) == MIN_PREFILL_TOKENS
+    assert slow.prefill_tokens(streaming=False) == MIN_IDLE_PREFILL_TOKENS
     assert fast.prefill_tokens(streaming=True) == BATCH_TOKENS - 1
 
 
@@ -143,7 +145,7 @@ def test_on_a_slow_model_less_urgent_prompts_wait_for_answers(
     ((chunk,),) = plan_batches([waiting, answer], slow_budget())
     assert chunk.job == 1
     ((chunk,),) = plan_batches([waiting], slow_budget())
-    assert len(chunk.tokens) == MIN_PREFILL_TOKENS
+    assert len(chunk.tokens) == MIN_IDLE_PREFILL_TOKENS
 
 
 def test_on_a_slow_model_an_answer_does_not_wait_for_another() -> None:
