@@ -124,7 +124,8 @@ class InstalledSets:
             # Nothing is installed: name the set whose models are to be fetched first.
             first = "" if self._config.fetch_set else wanted
             return first or self.store.catalogue.sets[0].name
-        if wanted and (wanted, chosen.name) not in self._replaced:
+        known = self.store.catalogue.find_set(wanted) is not None
+        if known and (wanted, chosen.name) not in self._replaced:
             self._replaced.add((wanted, chosen.name))
             reason = "it is damaged" if wanted in self._damaged else "it is not installed"
             log.warning("model_set.replaced", wanted=wanted, used=chosen.name, reason=reason)

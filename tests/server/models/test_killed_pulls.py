@@ -115,7 +115,7 @@ def kill_at_random_points(harness: SetHarness, seed: int, kills: int) -> int:
     killed = 0
     for _ in range(kills):
         before, joined = harness.deliveries(), joined_parts(harness)
-        if not harness.kill_at(choose.randrange(12)):
+        if not harness.kill_at(choose.randrange(5)):
             break
         killed += 1
         repeated = harness.deliveries() - before
