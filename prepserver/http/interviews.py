@@ -4,7 +4,7 @@ the interview."""
 import uuid
 
 import msgspec
-from litestar import Controller, delete, get, patch, post
+from litestar import Controller, delete, get, patch, post, put
 from litestar.di import Provide
 
 from prepserver.errors import Conflict
@@ -12,6 +12,7 @@ from prepserver.http.authentication import authenticate
 from prepserver.http.services import Services
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.objects.registry import Registry
+from prepserver.wire.agenda import Agenda, EditAgenda
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import ChangeInterview, CreateInterview, Interview
 from prepserver.wire.rest import InterviewList, MessageList, SpokenAnswer
@@ -77,6 +78,16 @@ class InterviewController(Controller):
     @delete("/{id:str}", summary="Delete an interview with its transcript and recordings")
     async def delete_interview(self, services: Services, user: str, id: str) -> None:
         await services.registry.call(UserInterviewsStub(user).delete(id))
+
+    @get("/{id:str}/agenda", summary="Get the agenda of an interview")
+    async def get_agenda(self, services: Services, user: str, id: str) -> Agenda:
+        await _find_interview(services, user, id)
+        return await services.registry.call(InterviewStub(id).agenda())
+
+    @put("/{id:str}/agenda", summary="Replace the topics of the agenda that are still planned")
+    async def edit_agenda(self, services: Services, user: str, id: str, data: EditAgenda) -> Agenda:
+        await _find_interview(services, user, id)
+        return await services.registry.call(InterviewStub(id).edit_agenda(data.topics))
 
     @get("/{id:str}/messages", summary="Get the transcript of an interview, in order")
     async def get_messages(self, services: Services, user: str, id: str) -> MessageList:

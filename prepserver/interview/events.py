@@ -4,10 +4,14 @@ from msgspec import Struct
 
 from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import PrepServerError
+from prepserver.interview.agenda import StoredAgenda
+from prepserver.interview.dialogue.moves import Assessed, NextMove
 from prepserver.interview.prompts.context import HistorySummary
 from prepserver.wire.protocol import Quota, Source
 
 __all__ = [
+    "AgendaPlanned",
+    "AnswerAssessed",
     "AnswerTranscribed",
     "CaptionUpdated",
     "EpochEvent",
@@ -17,7 +21,6 @@ __all__ = [
     "PrefillDropped",
     "ReplyCompleted",
     "ReplyRestarted",
-    "SkillsExtracted",
     "TextProduced",
     "TimedOut",
     "TranscriptionFailed",
@@ -53,12 +56,17 @@ class ReplyCompleted(EpochEvent, frozen=True, kw_only=True):
     text: str
     """Whole text of the reply."""
     source: Source
-    quota: Quota
+    quota: Quota | None = None
+    """Remaining quota; None if no model was asked."""
 
 
-class SkillsExtracted(EpochEvent, frozen=True, kw_only=True):
-    skills: list[str]
-    quota: Quota
+class AgendaPlanned(EpochEvent, frozen=True, kw_only=True):
+    agenda: StoredAgenda
+
+
+class AnswerAssessed(EpochEvent, frozen=True, kw_only=True):
+    assessed: Assessed
+    next_move: NextMove
 
 
 class AnswerTranscribed(EpochEvent, frozen=True, kw_only=True):
@@ -120,7 +128,8 @@ InterviewEvent = (
     TextProduced
     | ReplyRestarted
     | ReplyCompleted
-    | SkillsExtracted
+    | AgendaPlanned
+    | AnswerAssessed
     | AnswerTranscribed
     | TranscriptionFailed
     | HistorySummarized

@@ -5,15 +5,16 @@ from typing import Any, assert_never
 import msgspec
 
 from prepserver.engines.types import ExpectedSpeech, PartialTranscript, Transcription
-from prepserver.errors import BadRequest, Conflict, NotFound, PrepServerError
+from prepserver.errors import BadRequest, NotFound, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview import events, schema
+from prepserver.interview.conversation import END_REQUESTED, REQUEST_TEXTS, Conversation
+from prepserver.interview.dialogue_store import DialogueStore
 from prepserver.interview.events import InterviewEvent
 from prepserver.interview.hints import HintTimer
-from prepserver.interview.prompts.context_store import ContextStore, request_name, turn_request_name
+from prepserver.interview.prompts.context_store import ContextStore, request_name
 from prepserver.interview.prompts.prefill import Prefetcher
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import merge_skills, select_main_questions
 from prepserver.interview.room import Room
 from prepserver.interview.rules import Rules, require_text
 from prepserver.interview.speech.doubt import find_problem
@@ -21,29 +22,20 @@ from prepserver.interview.speech.expected import expect_speech
 from prepserver.interview.speech.ingest import AudioIngest, current_recording
 from prepserver.interview.speech.recordings import RecordingStore, decode_recording
 from prepserver.interview.stubs import UserInterviewsStub
-from prepserver.interview.summary import summary_text
 from prepserver.interview.transcript import Transcript
-from prepserver.interview.turns import runner
-from prepserver.interview.turns.steps import Step, TurnState, next_step
+from prepserver.interview.turns.lifecycle import TurnLifecycle, TurnParts
+from prepserver.interview.turns.steps import Step, TurnState
 from prepserver.interview.turns.store import Turn, TurnStore
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context, DurableObject
 from prepserver.wire import client_messages as client
 from prepserver.wire import codec
 from prepserver.wire import protocol as wire
+from prepserver.wire.agenda import Agenda, EditedTopic
 from prepserver.wire.error_codes import ErrorCode
+from prepserver.wire.protocol import Intent
 
 __all__ = ["InterviewObject", "InterviewSettings"]
-
-RECOVERY_DELAY = 5.0
-"""Seconds until the alarm that, after a crash, resumes an active turn or repeats a pending update
-of the user's list."""
-
-TURN_TASK = "turn"
-"""Key of the background task that runs a turn; only one turn runs at a time."""
-
-_END_REQUESTED = "end_requested"
-"""Storage key that is present once a client has ended the interview during a transcription."""
 
 
 class InterviewSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,17 +62,36 @@ class InterviewObject(DurableObject):
         self._turns = TurnStore(context.storage)
         self._recordings = RecordingStore(context.storage, max_seconds=settings.max_recording)
         self._audio = AudioIngest(context, self._recordings, gateway, self._transcription_call)
-        self._room = Room(context, self._transcript, self._turns)
+        self._dialogue = DialogueStore(context.storage, bank)
+        self._room = Room(context, self._transcript, self._turns, self._dialogue)
         self._rules = Rules(context, self._room, self._transcript, self._turns)
-        self._context_store = ContextStore(context, self._room, self._transcript, bank)
+        self._context_store = ContextStore(context, self._transcript, self._dialogue)
         self._prefetcher = Prefetcher(
             context, gateway, bank, self._context_store, self._transcript, self._turns
         )
         self._hints = HintTimer(context, self._transcript, after=settings.hint_after)
-        self._running: Turn | None = None
-        """Turn whose background task is running, or None."""
-        self._epoch = 0
-        """Number of the current epoch; events of other epochs are stale (see `EpochEvent`)."""
+        self._conversation = Conversation(
+            context,
+            self._transcript,
+            self._dialogue,
+            self._context_store,
+            self._room,
+            self._hints,
+            bank,
+        )
+        parts = TurnParts(
+            context=context,
+            gateway=gateway,
+            bank=bank,
+            store=self._turns,
+            room=self._room,
+            recordings=self._recordings,
+            audio=self._audio,
+            hints=self._hints,
+            context_store=self._context_store,
+            prefetcher=self._prefetcher,
+        )
+        self._lifecycle = TurnLifecycle(parts, self._seconds_left)
 
     # --- Called by other objects and by the HTTP routes ---------------------------------------
 
@@ -96,12 +107,24 @@ class InterviewObject(DurableObject):
             storage.put("owner", owner)
             storage.put("spec", msgspec.convert(spec, wire.InterviewSpec))
             storage.put("view", view)
-            self._begin_turn(Step.EXTRACT)
+            self._begin(Step.EXTRACT)
         self._room.update_list()
+
+    def agenda(self) -> Agenda:
+        """Return the agenda. Raises Conflict (`agenda_hidden`, `not_ready`)."""
+        self._room.require_started()
+        return self._room.agenda()
+
+    def edit_agenda(self, topics: list[EditedTopic]) -> Agenda:
+        """Replace the topics that are still planned, and return the agenda. Raises BadRequest or
+        Conflict."""
+        self._rules.require_open()
+        self._conversation.edit_agenda(topics)
+        return self._room.agenda()
 
     def rename(self, title: str) -> wire.Interview:
         self._room.save_view(msgspec.structs.replace(self._room.view, title=title))
-        self._update_alarm()
+        self._lifecycle.update_alarm()
         return self._room.view
 
     def messages(self) -> list[wire.Message]:
@@ -124,7 +147,7 @@ class InterviewObject(DurableObject):
     def on_start(self) -> None:
         active = self._turns.active()
         if active is not None:
-            self._start_step(active)
+            self._lifecycle.start_step(active)
 
     def on_connect(self, connection: Connection) -> None:
         self._room.welcome(connection, self._settings.version)
@@ -162,13 +185,13 @@ class InterviewObject(DurableObject):
             self._room.update_list()
         active = self._turns.active()
         if active is not None:
-            if self._running is None:
-                self._start_step(active)
+            if self._lifecycle.running is None:
+                self._lifecycle.start_step(active)
         elif self._hints.due is not None and self._hints.due <= self.context.clock.now():
             self._hints.clear()
-            if self._transcript.open_question() is not None:
-                self._begin_turn(Step.HINT)
-        self._update_alarm()
+            if self._rules.allows_hints and self._transcript.open_question() is not None:
+                self._begin(Step.HINT)
+        self._lifecycle.update_alarm()
 
     def on_hibernate(self) -> None:
         self._audio.flush()
@@ -184,19 +207,23 @@ class InterviewObject(DurableObject):
             case events.ReplyRestarted():
                 self._room.drop_stream()
             case events.ReplyCompleted(text=text, source=source, quota=quota):
-                self._room.broadcast_quota(quota)
-                self._add_reply(self._turn, text, source)
-            case events.SkillsExtracted(skills=skills, quota=quota):
-                self._room.broadcast_quota(quota)
-                self._plan_interview(self._turn, skills)
+                if quota is not None:
+                    self._room.broadcast_quota(quota)
+                step = self._conversation.add_reply(self._turn, text, source)
+                self._lifecycle.advance(self._turn, step)
+            case events.AgendaPlanned(agenda=agenda):
+                self._lifecycle.advance(self._turn, self._conversation.plan(agenda))
+            case events.AnswerAssessed(assessed=assessed, next_move=next_move):
+                step = self._conversation.assess_answer(assessed, next_move)
+                self._lifecycle.advance(self._turn, step)
             case events.AnswerTranscribed(transcription=transcription, quota=quota):
                 self._room.broadcast_quota(quota)
                 self._add_spoken_answer(self._turn, transcription)
             case events.TranscriptionFailed():
                 self._audio.stop_transcribing_all()
-                self._start_step(self._turn)
+                self._lifecycle.start_step(self._turn)
             case events.TurnFailed(error=error):
-                self._abort_turn(self._turn, TurnState.FAILED, error)
+                self._abort(self._turn, TurnState.FAILED, error)
             case events.HistorySummarized():
                 self._prefetcher.on_history_summarised(event)
             case events.PrefillDropped():
@@ -209,19 +236,19 @@ class InterviewObject(DurableObject):
                 self._audio.stop_transcribing(recording)
             case events.ListUpdated():
                 self._room.on_list_updated(event)
-                self._update_alarm()
+                self._lifecycle.update_alarm()
             case _:
                 assert_never(event)
 
     def _is_stale(self, event: InterviewEvent) -> bool:
         """Return True if the event's task started in an earlier epoch."""
-        return isinstance(event, events.EpochEvent) and event.epoch != self._epoch
+        return isinstance(event, events.EpochEvent) and event.epoch != self._lifecycle.epoch
 
     @property
     def _turn(self) -> Turn:
         """Turn whose background task posted the current event."""
-        assert self._running is not None
-        return self._running
+        assert self._lifecycle.running is not None
+        return self._lifecycle.running
 
     # --- Messages of clients ------------------------------------------------------------------
 
@@ -230,10 +257,10 @@ class InterviewObject(DurableObject):
             case client.GetAllMessages():
                 self._room.send_snapshot(connection)
             case client.UserTyping(draft=draft):
-                self._postpone_hint()
-                self._prefetcher.prefill(draft, self._epoch)
+                self._lifecycle.postpone_hint()
+                self._prefetcher.prefill(draft, self._lifecycle.epoch)
             case client.UserRecording():
-                self._postpone_hint()
+                self._lifecycle.postpone_hint()
             case client.UserMessage(text=text):
                 self._answer(text)
             case client.AudioStart(id=id):
@@ -243,12 +270,24 @@ class InterviewObject(DurableObject):
             case client.AudioCancel(id=id):
                 self._audio.cancel(connection, id)
             case client.HintRequest():
-                self._rules.require_question()
-                self._begin_turn(Step.HINT)
+                self._rules.require_hints()
+                self._begin(Step.HINT)
+            case client.CandidateRepeat():
+                self._request(Intent.REPEAT)
+            case client.CandidateRephrase():
+                self._request(Intent.REPHRASE)
+            case client.CandidateSkip():
+                self._request(Intent.SKIP)
+            case client.CandidatePause():
+                self._request(Intent.PAUSE)
+            case client.AgendaEdit(topics=topics):
+                self._conversation.edit_agenda(topics)
+            case client.InterviewStart():
+                self._start()
             case client.TurnStop():
-                self._stop_turn()
+                self._lifecycle.stop()
             case client.TurnRetry():
-                self._retry_turn()
+                self._lifecycle.retry()
             case client.MessageEdit(message_id=id, text=text):
                 self._edit_answer(id, text)
             case client.InterviewEnd():
@@ -257,30 +296,21 @@ class InterviewObject(DurableObject):
     def _answer(self, text: str) -> None:
         answer = require_text(text)
         self._rules.require_question()
-        # The answer is stored in the transaction that starts its turn, so none stays unanswered.
-        self._begin_turn(self._step_after_answers(extra=1), answer=answer)
+        self._begin_with_answer(answer)
+
+    def _request(self, intent: Intent) -> None:
+        self._rules.require_question()
+        self._begin_with_answer(REQUEST_TEXTS[intent], intent)
+
+    def _start(self) -> None:
+        self._conversation.start()
+        self._begin(Step.QUESTION)
 
     def _edit_answer(self, id: str, text: str) -> None:
         edited = self._transcript.edit(id, require_text(text))
         self._prefetcher.invalidate()
-        if self._running is None:
-            self._epoch += 1  # makes a summary of the old text stale
+        self._lifecycle.skip_epoch()  # makes a summary of the old text stale
         self._room.broadcast_message(edited)
-
-    def _stop_turn(self) -> None:
-        if (active := self._turns.active()) is None:
-            raise Conflict("There is no active turn to stop.", code=ErrorCode.NOTHING_TO_STOP)
-        stopped = Conflict("You stopped the interviewer.", code=ErrorCode.STOPPED, retryable=True)
-        self._abort_turn(active, TurnState.STOPPED, stopped)
-
-    def _retry_turn(self) -> None:
-        unfinished = self._turns.unfinished()
-        if unfinished is None or self._turns.active() is not None:
-            raise Conflict(
-                "There is no failed or stopped turn to retry.", code=ErrorCode.NOTHING_TO_RETRY
-            )
-        self._start_step(self._turns.retry(unfinished))
-        self._room.broadcast_state()
 
     def _end_interview(self) -> None:
         self._rules.require_open()
@@ -289,15 +319,15 @@ class InterviewObject(DurableObject):
             if active.step in (Step.CLOSING, Step.SUMMARY):
                 return
             if active.step is Step.TRANSCRIBE:
-                self.context.storage.put(_END_REQUESTED, True)  # the spoken answer still counts
+                self.context.storage.put(END_REQUESTED, True)  # the spoken answer still counts
                 return
             self._room.drop_stream()
             self._turns.finish(active, TurnState.DONE)
         unfinished = self._turns.unfinished()
         if unfinished is not None and unfinished.step in (Step.CLOSING, Step.SUMMARY):
-            self._retry_turn()  # a new turn would repeat the closing
+            self._lifecycle.retry()  # a new turn would repeat the closing
         else:
-            self._begin_turn(Step.CLOSING)
+            self._begin(Step.CLOSING)
 
     # --- Audio --------------------------------------------------------------------------------
 
@@ -306,9 +336,9 @@ class InterviewObject(DurableObject):
             if self._audio.is_complete_recording(connection, data):
                 pcm = decode_recording(data)
                 self._rules.require_question()
-                self._begin_turn(Step.TRANSCRIBE, recording=self._audio.add_complete(pcm))
+                self._begin(Step.TRANSCRIBE, recording=self._audio.add_complete(pcm))
             elif self._audio.add_frame(connection, data):
-                self._postpone_hint()
+                self._lifecycle.postpone_hint()
         except PrepServerError as error:
             if error.status >= 500:
                 raise
@@ -318,13 +348,13 @@ class InterviewObject(DurableObject):
         self._audio.ignore_frames(connection, id)  # until the recording is accepted
         self._rules.require_open()
         self._audio.start(connection, id)
-        self._postpone_hint()
+        self._lifecycle.postpone_hint()
 
     def _stop_recording(self, connection: Connection, id: str, frames: int) -> None:
         self._audio.detach(connection)
         self._rules.require_question()
         self._audio.finish(id, frames)
-        self._begin_turn(Step.TRANSCRIBE, recording=id)
+        self._begin(Step.TRANSCRIBE, recording=id)
 
     def _transcription_call(self, recording: str) -> tuple[Call, ExpectedSpeech]:
         """Return the gateway call and the expectations with which a recording is transcribed."""
@@ -335,166 +365,48 @@ class InterviewObject(DurableObject):
         committed = " ".join(part for part in (caption.final, caption.committed) if part)
         text = " ".join(part for part in (committed, caption.interim) if part)
         self.context.broadcast(wire.Caption(text=text, committed=len(committed)))
-        self._prefetcher.prefill(committed, self._epoch)
+        self._prefetcher.prefill(committed, self._lifecycle.epoch)
 
     # --- Turns --------------------------------------------------------------------------------
 
-    def _begin_turn(
-        self, step: Step, *, recording: str | None = None, answer: str | None = None
-    ) -> None:
-        """End an active hint, store a new turn and its typed answer, if any, and start the turn."""
-        active = self._turns.active()
-        if active is not None:
-            # Only a hint can be active here; an answer or the end of the interview replaces it.
-            self._room.drop_stream()
-            self._turns.finish(active, TurnState.DONE)
-        turn = self._turns.begin(step, recording, at=self.context.clock.now())
-        if step is not Step.HINT:
-            self._hints.clear()
-            self._recordings.delete_all(keep=recording)
-            self._audio.stop_transcribing_all(keep=recording)
-        if answer is not None:
-            self._add_answer(turn, answer, wire.Source.TEXT)
-        self._start_step(turn)
+    def _begin(self, step: Step, *, recording: str | None = None) -> None:
+        """Store a new turn and start it."""
+        self._lifecycle.start_step(self._lifecycle.begin(step, recording=recording))
         self._room.broadcast_state()
 
-    def _start_step(self, turn: Turn) -> None:
-        """Start the background task of the turn's current step, in a new epoch."""
-        self._running = turn
-        self._epoch += 1
-        recording, prompt_context = turn.recording, self._context_store.load()
-        live = self._audio.finish_transcribing(recording) if recording else None
-        work = runner.TurnWork(
-            epoch=self._epoch,
-            step=turn.step,
-            call=self._context_store.create_call(turn.step, turn_request_name(turn)),
-            prompt_context=prompt_context,
-            seed=turn.number * 100 + turn.attempt * 10,
-            pcm=self._recordings.stored_pcm(recording) if recording and live is None else b"",
-            expected_speech=expect_speech(prompt_context),
-            live_transcription=live,
-        )
-        self._prefetcher.invalidate()
-        context = self.context
-        context.spawn(
-            lambda: runner.run(work, self._gateway, self._bank, context.clock, context.post),
-            TURN_TASK,
-        )
-        self._update_alarm()
+    def _begin_with_answer(self, text: str, intent: Intent | None = None) -> None:
+        # The answer is stored in the transaction that starts its turn, so none stays unanswered.
+        turn = self._lifecycle.begin(Step.ASSESS)
+        _, step = self._conversation.add_answer(turn, text, wire.Source.TEXT, intent)
+        self._lifecycle.advance(turn, step)
 
-    def _advance_turn(self, turn: Turn, step: Step | None) -> None:
-        """Start the turn's next step, or finish the turn if `step` is None."""
-        if step is None:
-            self._turns.finish(turn, TurnState.DONE)
-            self._end_epoch()
-            self._update_alarm()
-            self._prefetcher.prefill("", self._epoch)
-        else:
-            self._start_step(self._turns.advance(turn, step))
-        self._room.broadcast_state()
-
-    def _abort_turn(self, turn: Turn, state: TurnState, error: PrepServerError) -> None:
-        """End a turn that failed, was stopped or gave no result, and discard its streamed text."""
-        self.context.cancel(TURN_TASK)
-        self._end_epoch()
-        self._room.drop_stream()
-        if turn.step is Step.HINT:
-            state = TurnState.DONE  # the interview continues without the hint
-        self._turns.finish(turn, state, wire.Error(**error.as_dict()))
-        if turn.step is Step.TRANSCRIBE:
-            self._hints.postpone()  # the question is still open
-        self._update_alarm()
-        if state is not TurnState.STOPPED:
-            self.context.broadcast(wire.Failure(**error.as_dict()))
-        if turn.step is Step.TRANSCRIBE and self._end_requested:
-            self._begin_turn(Step.CLOSING)
+    def _abort(self, turn: Turn, state: TurnState, error: PrepServerError) -> None:
+        self._lifecycle.abort(turn, state, error)
+        if turn.step is Step.TRANSCRIBE and self.context.storage.get(END_REQUESTED, bool):
+            self._begin(Step.CLOSING)
         else:
             self._room.broadcast_state()
-
-    def _end_epoch(self) -> None:
-        """End the epoch, so that later events of the turn's task are stale."""
-        self._running = None
-        self._epoch += 1
-
-    # --- Results of turns ---------------------------------------------------------------------
-
-    def _plan_interview(self, turn: Turn, extracted: list[str]) -> None:
-        spec = self._context_store.load().spec
-        skills = merge_skills(self._bank, spec, extracted)
-        # A seed from the id alone gives the same plan again after a crash.
-        seed = int.from_bytes(self.context.name.encode()[-4:], "big")
-        questions = select_main_questions(self._bank, spec, skills, seed)
-        self.context.storage.put("questions", [question.id for question in questions])
-        self._room.save_view(msgspec.structs.replace(self._room.view, skills=skills))
-        self._advance_turn(turn, self._step_after_answers())
 
     def _add_spoken_answer(self, turn: Turn, transcription: Transcription) -> None:
         self._audio.stop_transcribing_all()
         problem = find_problem(transcription)
         if problem is not None and problem.code == ErrorCode.SPEECH_DOUBTFUL:
             # The turn can be retried, so the recording is kept until the question is answered.
-            self._abort_turn(turn, TurnState.FAILED, problem)
+            self._abort(turn, TurnState.FAILED, problem)
             return
         if turn.recording is not None:
             self._recordings.delete(turn.recording)
         if problem is not None:
-            self._abort_turn(turn, TurnState.DONE, problem)
+            self._abort(turn, TurnState.DONE, problem)
             return
-        message = self._add_answer(turn, transcription.text.strip(), wire.Source.SPEECH)
+        text = transcription.text.strip()
+        message, step = self._conversation.add_answer(turn, text, wire.Source.SPEECH)
         self._transcript.add_transcription(message.id, transcription)
-        self._advance_turn(turn, self._step_after_answers())
+        self._lifecycle.advance(turn, step)
 
-    def _add_answer(self, turn: Turn, text: str, source: wire.Source) -> wire.Message:
-        kind, id, now = wire.MessageKind.ANSWER, f"{turn.id}-answer", self.context.clock.now()
-        message = self._transcript.add(id, kind, text, source, at=now)
-        self._room.broadcast_message(message)
-        self._room.update_counts()
-        return message
-
-    def _add_reply(self, turn: Turn, text: str, source: wire.Source) -> None:
-        kind, now = wire.MessageKind(turn.step.value), self.context.clock.now()
-        if kind is wire.MessageKind.SUMMARY:
-            text = summary_text(self._context_store.load(), text)
-        message = self._transcript.add(f"{turn.id}-{kind}", kind, text, source, at=now)
-        self._room.broadcast_message(message)
-        match kind:
-            case wire.MessageKind.QUESTION:
-                self._hints.schedule()
-                self._room.update_counts()
-            case wire.MessageKind.SUMMARY:
-                view = self._room.view
-                self._room.save_view(msgspec.structs.replace(view, status=wire.Status.COMPLETED))
-        self._advance_turn(turn, next_step(turn.step, answered=0, questions=1))
-
-    @property
-    def _end_requested(self) -> bool:
-        return self.context.storage.get(_END_REQUESTED, bool) is not None
-
-    def _step_after_answers(self, extra: int = 0) -> Step:
-        """Return the step after the stored answers and `extra` more, or CLOSING if requested."""
-        if self._end_requested:
-            return Step.CLOSING
-        answered = self._transcript.count(wire.MessageKind.ANSWER) + extra
-        step = next_step(Step.TRANSCRIBE, answered=answered, questions=self._room.view.questions)
-        assert step is not None
-        return step
-
-    # --- Alarm --------------------------------------------------------------------------------
-
-    def _postpone_hint(self) -> None:
-        if self._hints.postpone():
-            self._update_alarm()
-
-    def _update_alarm(self) -> None:
-        """Set the alarm for recovery or the hint, whichever is due first, or delete the alarm."""
-        times = []
-        active = self._turns.active()
-        if active is not None or self._room.list_update_pending:
-            times.append(self.context.clock.now() + RECOVERY_DELAY)
-        if active is None and self._hints.due is not None:
-            times.append(self._hints.due)
-        due = min(times, default=None)
-        if due is not None:
-            self.context.set_alarm(due)
-        elif self.context.get_alarm() is not None:
-            self.context.delete_alarm()
+    def _seconds_left(self) -> float | None:
+        """Return the seconds left for the interview, which may be negative; None means no limit."""
+        spec = self.context.storage.get("spec", wire.InterviewSpec)
+        if spec is None or not spec.minutes or (first := self._transcript.first_question()) is None:
+            return None
+        return first.created_at + 60.0 * spec.minutes - self.context.clock.now()

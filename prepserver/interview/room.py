@@ -1,9 +1,12 @@
 """State that the clients of one interview see: view, phase and streamed message."""
 
+import contextlib
+
 import msgspec
 from msgspec import Struct
 
 from prepserver.errors import Conflict, PrepServerError
+from prepserver.interview.dialogue_store import DialogueStore
 from prepserver.interview.events import ListUpdated
 from prepserver.interview.stubs import UserInterviewsStub
 from prepserver.interview.transcript import Transcript
@@ -12,6 +15,7 @@ from prepserver.interview.turns.store import Turn, TurnStore
 from prepserver.objects.connection import Connection
 from prepserver.objects.object import Context
 from prepserver.wire import protocol as wire
+from prepserver.wire.agenda import Agenda
 from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["Room"]
@@ -34,8 +38,15 @@ class _StreamedMessage(Struct):
 class Room:
     """State of one interview that its clients see. Each change is broadcast."""
 
-    def __init__(self, context: Context, transcript: Transcript, turns: TurnStore) -> None:
+    def __init__(
+        self,
+        context: Context,
+        transcript: Transcript,
+        turns: TurnStore,
+        dialogue: DialogueStore,
+    ) -> None:
         self._context = context
+        self._dialogue = dialogue
         self._transcript = transcript
         self._turns = turns
         self._streamed: _StreamedMessage | None = None
@@ -132,6 +143,41 @@ class Room:
             id=streamed.id, kind=streamed.kind, text=text, offset=streamed.offset
         )
 
+    # --- Agenda -------------------------------------------------------------------------------
+
+    def require_visible_agenda(self) -> None:
+        """Raise Conflict (`agenda_hidden`) in a real interview that is not over."""
+        spec = self._context.storage.get("spec", wire.InterviewSpec)
+        if spec is not None and spec.mode is wire.Mode.REAL and not self._is_completed:
+            raise Conflict(
+                "The agenda of a real interview is hidden until the end.",
+                code=ErrorCode.AGENDA_HIDDEN,
+            )
+
+    def agenda(self) -> Agenda:
+        """Return the agenda, which has no topics before it is planned. Raises Conflict
+        (`agenda_hidden`)."""
+        self.require_visible_agenda()
+        agenda = self._dialogue.agenda()
+        return Agenda(topics=[]) if agenda is None else agenda.view
+
+    def broadcast_agenda(self) -> None:
+        """Broadcast the agenda unless it is hidden."""
+        with contextlib.suppress(Conflict):
+            self._context.broadcast(wire.AgendaChanged(agenda=self.agenda()))
+
+    @property
+    def _visible_agenda(self) -> Agenda | None:
+        try:
+            agenda = self.agenda()
+        except Conflict:
+            return None
+        return agenda if agenda.topics else None
+
+    @property
+    def _is_completed(self) -> bool:
+        return self.view.status is wire.Status.COMPLETED
+
     # --- State --------------------------------------------------------------------------------
 
     def broadcast_state(self) -> None:
@@ -177,6 +223,7 @@ class Room:
             hint=self._transcript.hint(),
             ratelimit=self._quota,
             failed=failed,
+            agenda=self._visible_agenda,
         )
         self._context.send(connection, snapshot)
 

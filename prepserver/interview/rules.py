@@ -18,6 +18,12 @@ _APPLIED_ONCE = (
     client.UserMessage,
     client.AudioStop,
     client.HintRequest,
+    client.CandidateRepeat,
+    client.CandidateRephrase,
+    client.CandidateSkip,
+    client.CandidatePause,
+    client.AgendaEdit,
+    client.InterviewStart,
     client.TurnStop,
     client.TurnRetry,
     client.MessageEdit,
@@ -58,11 +64,28 @@ class Rules:
                 code=ErrorCode.BUSY,
                 retryable=True,
             )
+        if self._room.view.status is wire.Status.PLANNED:
+            raise Conflict(
+                "The interview has not started. Start it with interview.start.",
+                code=ErrorCode.NOT_STARTED,
+            )
         if self._transcript.open_question() is None:
             raise Conflict(
                 "No question is open. Retry the failed or stopped turn with turn.retry.",
                 code=ErrorCode.NO_QUESTION,
             )
+
+    @property
+    def allows_hints(self) -> bool:
+        """False in a real interview."""
+        spec = self._context.storage.get("spec", wire.InterviewSpec)
+        return spec is None or spec.mode is not wire.Mode.REAL
+
+    def require_hints(self) -> None:
+        """Raise Conflict (`no_hints`) in a real interview, and the errors of `require_question`."""
+        if not self.allows_hints:
+            raise Conflict("A real interview has no hints.", code=ErrorCode.NO_HINTS)
+        self.require_question()
 
     def previous_reply(self, message: client.ClientMessage) -> wire.Accepted | wire.Failure | None:
         """Return the reply to an earlier message with the same id, or None if no reply is stored.

@@ -79,6 +79,14 @@ INTERVIEW = (
         value = CAST(replace(CAST(value AS TEXT), '"upto":', '"covered":') AS BLOB)
     WHERE key = 'condensed';
     """,
+    """
+    ALTER TABLE messages ADD COLUMN intent TEXT;            -- of a candidate's message, or a reply
+    ALTER TABLE messages ADD COLUMN topic TEXT NOT NULL DEFAULT '';  -- of a question
+
+    -- How each question came about, and what each answer covered, as JSON.
+    CREATE TABLE asked_questions (message_id TEXT PRIMARY KEY, asked BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE assessments (message_id TEXT PRIMARY KEY, assessment BLOB NOT NULL) WITHOUT ROWID;
+    """,
 )
 
 USER_INTERVIEWS = (

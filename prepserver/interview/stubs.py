@@ -5,6 +5,7 @@ from typing import Any
 from prepserver.engines.types import Transcription
 from prepserver.objects.stubs import ObjectCall, ObjectStub
 from prepserver.wire import protocol as wire
+from prepserver.wire.agenda import Agenda, EditedTopic
 
 __all__ = ["InterviewStub", "UserInterviewsStub"]
 
@@ -16,6 +17,12 @@ class InterviewStub(ObjectStub):
 
     def begin(self, owner: str, spec: dict[str, Any], view: wire.Interview) -> ObjectCall[None]:
         return self._call("begin", owner, spec, view)
+
+    def agenda(self) -> ObjectCall[Agenda]:
+        return self._call("agenda")
+
+    def edit_agenda(self, topics: list[EditedTopic]) -> ObjectCall[Agenda]:
+        return self._call("edit_agenda", topics)
 
     def rename(self, title: str) -> ObjectCall[wire.Interview]:
         return self._call("rename", title)

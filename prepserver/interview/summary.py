@@ -4,6 +4,7 @@ import re
 
 from prepserver.interview.dialogue.grounding import keep_supported
 from prepserver.interview.prompts.context import PromptContext
+from prepserver.interview.prompts.wording import bare_question
 from prepserver.wire.protocol import MessageKind
 
 __all__ = ["summary_text"]
@@ -35,14 +36,10 @@ def summary_text(context: PromptContext, sentence: str) -> str:
     question = ""
     for message in context.messages:
         if message.kind is MessageKind.QUESTION:
-            question = _last_sentence(message.text)
+            question = bare_question(message.text)
         elif message.kind is MessageKind.ANSWER:
             lines += ["", f"**{question}**", "", f"> {_excerpt(message.text)}"]
     return "\n".join(lines)
-
-
-def _last_sentence(text: str) -> str:
-    return re.split(r"(?<=[.!])\s+", text.strip())[-1]
 
 
 def _excerpt(text: str) -> str:

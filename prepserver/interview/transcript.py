@@ -1,16 +1,18 @@
 """Storage of the transcript: the messages of one interview, in order."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from prepserver.engines.types import Transcription
 from prepserver.errors import NotFound
 from prepserver.objects.storage import Storage
 from prepserver.wire.error_codes import ErrorCode
-from prepserver.wire.protocol import Message, MessageKind, Role, Source, speaker_of
+from prepserver.wire.protocol import Intent, Message, MessageKind, Role, Source, speaker_of
 
 __all__ = ["Transcript"]
 
-_COLUMNS = "id, role, kind, text, source, position, created_at, edited"
+_COLUMNS = "id, role, kind, text, source, position, created_at, edited, intent, topic"
 
 
 class Transcript:
@@ -23,14 +25,25 @@ class Transcript:
         rows = self._storage.sql(f"SELECT {_COLUMNS} FROM messages ORDER BY position")
         return [_message(*row) for row in rows]
 
-    def add(self, id: str, kind: MessageKind, text: str, source: Source, *, at: float) -> Message:
+    def add(
+        self,
+        id: str,
+        kind: MessageKind,
+        text: str,
+        source: Source,
+        *,
+        at: float,
+        intent: Intent | None = None,
+        topic: str = "",
+    ) -> Message:
         """Append a message, or replace the text and source of the message with this id.
 
         `at` is in seconds since the Unix epoch.
         """
         self._storage.sql(
-            "INSERT INTO messages (id, position, role, kind, text, source, created_at)"
-            " VALUES (?, (SELECT coalesce(max(position) + 1, 0) FROM messages), ?, ?, ?, ?, ?)"
+            "INSERT INTO messages"
+            " (id, position, role, kind, text, source, created_at, intent, topic) VALUES"
+            " (?, (SELECT coalesce(max(position) + 1, 0) FROM messages), ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (id) DO UPDATE SET text = excluded.text, source = excluded.source",
             id,
             speaker_of(kind),
@@ -38,7 +51,14 @@ class Transcript:
             text,
             source,
             at,
+            intent,
+            topic,
         )
+        return self._get(id)
+
+    def set_intent(self, id: str, kind: MessageKind, intent: Intent) -> Message:
+        """Set the kind and the intent of a candidate's message."""
+        self._storage.sql("UPDATE messages SET kind = ?, intent = ? WHERE id = ?", kind, intent, id)
         return self._get(id)
 
     def add_transcription(self, message_id: str, transcription: Transcription) -> None:
@@ -84,6 +104,34 @@ class Transcript:
         row = self._storage.row("SELECT count(*) FROM messages WHERE kind = ?", kind)
         return 0 if row is None else int(row[0])
 
+    def first_question(self) -> Message | None:
+        row = self._storage.row(
+            f"SELECT {_COLUMNS} FROM messages WHERE kind = ? ORDER BY position",
+            MessageKind.QUESTION,
+        )
+        return None if row is None else _message(*row)
+
+    def last_answer(self) -> Message | None:
+        """Return the last message of the candidate, or None if there is none."""
+        row = self._storage.row(
+            f"SELECT {_COLUMNS} FROM messages WHERE kind IN (?, ?) ORDER BY position DESC",
+            MessageKind.ANSWER,
+            MessageKind.REQUEST,
+        )
+        return None if row is None else _message(*row)
+
+    def count_open_requests(self, intents: Sequence[Intent]) -> int:
+        """Count the requests with one of `intents` since the open question."""
+        marks = ", ".join("?" for _ in intents)
+        row = self._storage.row(
+            f"SELECT count(*) FROM messages WHERE kind = ? AND intent IN ({marks}) AND position >"
+            " (SELECT coalesce(max(position), -1) FROM messages WHERE kind = ?)",
+            MessageKind.REQUEST,
+            *intents,
+            MessageKind.QUESTION,
+        )
+        return 0 if row is None else int(row[0])
+
     def open_question(self) -> Message | None:
         """Return the question that awaits an answer, or None if there is none."""
         last = self._storage.row(
@@ -123,6 +171,8 @@ def _message(
     position: int,
     created_at: float,
     edited: int,
+    intent: str | None,
+    topic: str,
 ) -> Message:
     return Message(
         id=id,
@@ -133,4 +183,6 @@ def _message(
         position=position,
         created_at=created_at,
         edited=bool(edited),
+        intent=None if intent is None else Intent(intent),
+        topic=topic,
     )

@@ -162,6 +162,8 @@ class Source(enum.StrEnum):
     BANK = "bank"
     SPEECH = "speech"
     TEXT = "text"
+    TRANSLATION = "translation"
+    """Question of the bank that the model has translated."""
 
 
 # --- Data -------------------------------------------------------------------------------------

@@ -16,12 +16,13 @@ from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.token_budget import count_omitted, estimate_tokens, truncate
 from prepserver.interview.questions.bank import Bank
 from prepserver.interview.turns.steps import Step
-from prepserver.wire.protocol import Message, MessageKind, Role, Source
+from prepserver.wire.protocol import Intent, Message, MessageKind, Role, Source
 
 __all__ = [
+    "build_decision_prompt",
     "build_history_summary_prompt",
     "build_prefill_prompt",
-    "build_prompt",
+    "build_reply",
     "count_outgrown_messages",
 ]
 
@@ -34,42 +35,60 @@ LIKELY_ANSWER_TOKENS = 600
 characters each, including the space. Few answers are longer. After a longer answer, the history may
 have to be summarised while the candidate waits."""
 
+_CONVERSATION = (
+    MessageKind.QUESTION,
+    MessageKind.ANSWER,
+    MessageKind.REQUEST,
+    MessageKind.REPLY,
+)
+"""Kinds of messages that prompts contain."""
+
 log = structlog.get_logger(__name__)
+
+
+Reply = tuple[Prompt | str, Source]
+"""Prompt of a reply, or the reply itself if no model has to write it; and the source to record."""
 
 
 class Profile(Protocol):
     """Module that builds the prompts of all steps for models in one range of sizes."""
 
-    def skills_prompt(self, bank: Bank, context: PromptContext) -> Prompt: ...
-    def question_prompt(
-        self, bank: Bank, context: PromptContext, seed: int
-    ) -> tuple[Prompt, Source]: ...
-    def hint_prompt(self, bank: Bank, context: PromptContext, seed: int) -> Prompt: ...
-    def closing_prompt(self, bank: Bank, context: PromptContext, seed: int) -> Prompt: ...
-    def summary_prompt(self, bank: Bank, context: PromptContext, seed: int) -> Prompt: ...
+    def question_reply(self, bank: Bank, context: PromptContext, seed: int) -> Reply: ...
+    def request_reply(
+        self, bank: Bank, context: PromptContext, intent: Intent, seed: int
+    ) -> Reply: ...
+    def closing_reply(self, bank: Bank, context: PromptContext, seed: int) -> Reply: ...
+    def summary_reply(self, bank: Bank, context: PromptContext, seed: int) -> Reply: ...
     def history_summary_prompt(self, bank: Bank, context: PromptContext, seed: int) -> Prompt: ...
     def prefill_prompt(self, context: PromptContext) -> Prompt: ...
 
 
-def build_prompt(
+def build_reply(
     step: Step, info: ModelInfo, bank: Bank, context: PromptContext, seed: int
-) -> tuple[Prompt, Source]:
-    """Return the prompt for a step, and the source to record for the reply."""
+) -> Reply:
+    """Return the reply of a step, or the prompt from which a model writes it.
+
+    The step is none of those whose reply needs no model; see `known_reply`.
+    """
     context = _fit_context(context, info)
     profile = _select_profile(info)
     match step:
         case Step.QUESTION:
-            return profile.question_prompt(bank, context, seed)
-        case Step.EXTRACT:
-            return profile.skills_prompt(bank, context), Source.MODEL
-        case Step.HINT:
-            return profile.hint_prompt(bank, context, seed), Source.MODEL
+            return profile.question_reply(bank, context, seed)
+        case Step.REPLY:
+            intent = context.messages[-1].intent or Intent.QUESTION
+            return profile.request_reply(bank, context, intent, seed)
         case Step.CLOSING:
-            return profile.closing_prompt(bank, context, seed), Source.MODEL
+            return profile.closing_reply(bank, context, seed)
         case Step.SUMMARY:
-            return profile.summary_prompt(bank, context, seed), Source.MODEL
-        case Step.TRANSCRIBE:
-            raise AssertionError("transcription takes no prompt")
+            return profile.summary_reply(bank, context, seed)
+        case _:
+            raise AssertionError(f"the step {step} has no reply")
+
+
+def build_decision_prompt(info: ModelInfo, context: PromptContext, points: Sequence[str]) -> Prompt:
+    """Build the prompt that decides which of `points` the last answer leaves out."""
+    return instruct.decision_prompt(_fit_context(context, info), points)
 
 
 def build_prefill_prompt(
@@ -89,6 +108,7 @@ def build_prefill_prompt(
             source=Source.TEXT,
             position=len(context.messages),
             created_at=0.0,
+            intent=Intent.ANSWER,
         )
         context = msgspec.structs.replace(context, messages=(*context.messages, answer))
     prompt = _select_profile(info).prefill_prompt(_fit_context(context, info))
@@ -110,7 +130,6 @@ def build_history_summary_prompt(
         context,
         messages=messages,
         visible_messages=messages,
-        document_tokens=info.context // 5,
     )
     return _select_profile(info).history_summary_prompt(bank, part, seed)
 
@@ -132,20 +151,17 @@ def _select_profile(info: ModelInfo) -> Profile:
 
 
 def _fit_context(context: PromptContext, info: ModelInfo) -> PromptContext:
-    """Return the context with `visible_messages` and `document_tokens` set for the model.
+    """Return the context with `visible_messages` set for the model.
 
-    The conversation may fill half of the model's context, and each document a fifth. Long messages
-    are truncated, and the oldest messages are omitted if there is no room for them. The stored
-    transcript stays complete.
+    The conversation may fill half of the model's context. Long messages are truncated, and the
+    oldest messages are omitted if there is no room for them. The stored transcript stays complete.
     """
     messages = _exchanges(context, info)
     covered = context.history_summary.covered
     omitted = _count_outgrown(messages, covered, info.context // 2)
     if omitted > covered:
         log.warning("prompt.messages_omitted", messages=len(messages), omitted=omitted)
-    return msgspec.structs.replace(
-        context, visible_messages=tuple(messages[omitted:]), document_tokens=info.context // 5
-    )
+    return msgspec.structs.replace(context, visible_messages=tuple(messages[omitted:]))
 
 
 def _count_outgrown(messages: Sequence[Message], covered: int, budget: int) -> int:
@@ -160,12 +176,12 @@ def _count_outgrown(messages: Sequence[Message], covered: int, budget: int) -> i
 
 
 def _exchanges(context: PromptContext, info: ModelInfo) -> list[Message]:
-    """Return all questions and answers, each truncated to the maximum length of a message."""
+    """Return the messages of the conversation, each truncated to the maximum length."""
     limit = _max_message_tokens(info)
     return [
         msgspec.structs.replace(message, text=truncate(message.text, limit))
         for message in context.messages
-        if message.kind in (MessageKind.QUESTION, MessageKind.ANSWER)
+        if message.kind in _CONVERSATION
     ]
 
 

@@ -2,8 +2,9 @@
 
 from msgspec import Struct
 
+from prepserver.interview.agenda import PlannedTopic, StoredAgenda
+from prepserver.interview.dialogue.moves import AskedQuestion, Assessed, Move, NextMove
 from prepserver.interview.questions.bank import Question
-from prepserver.interview.questions.plan import FOLLOW_UPS
 from prepserver.wire.protocol import InterviewSpec, Message, MessageKind
 
 __all__ = ["HistorySummary", "PromptContext"]
@@ -18,21 +19,27 @@ class HistorySummary(Struct, frozen=True, kw_only=True):
 
 
 class PromptContext(Struct, frozen=True, kw_only=True):
-    """Specification, plan and conversation of one interview, from which prompts are built."""
+    """Specification, agenda and conversation of one interview, from which prompts are built."""
 
     spec: InterviewSpec
-    skills: tuple[str, ...]
-    main_questions: tuple[Question, ...]
-    """Bank questions of the plan, in order of preference."""
+    agenda: StoredAgenda
+    next_move: NextMove
+    """Move for which the next question is asked."""
     messages: tuple[Message, ...]
     """All messages of the transcript."""
+    asked: dict[str, AskedQuestion] = {}
+    """Records of the questions that were asked, by message id."""
+    assessed: Assessed | None = None
+    """What the last answer covered, or None if it was not assessed."""
     visible_messages: tuple[Message, ...] = ()
-    """Questions and answers that the prompt contains, truncated to fit the model's context."""
+    """Messages that the prompt contains, truncated to fit the model's context."""
     history_summary: HistorySummary = HistorySummary()
     """Summary that replaces the oldest questions and answers in the prompt."""
-    document_tokens: int = 600
-    """Maximum number of tokens that each document (job description, resume) may fill in a
-    prompt."""
+
+    @property
+    def skills(self) -> tuple[str, ...]:
+        """Names of the skills that the documents name, the most important first."""
+        return tuple(skill.name for skill in self.agenda.skills)
 
     @property
     def asked_questions(self) -> tuple[str, ...]:
@@ -44,10 +51,10 @@ class PromptContext(Struct, frozen=True, kw_only=True):
 
     @property
     def answers_on_topic(self) -> tuple[str, ...]:
-        """Answers since the main question that was asked last; all answers if there is none."""
-        current, answers = self.current_question, list[str]()
+        """Answers since the main question of the current topic; all answers if it was not asked."""
+        main, answers = self.topic.topic.question if self.topic else None, list[str]()
         for message in self.messages:
-            if message.kind is MessageKind.QUESTION and current and current.text in message.text:
+            if message.kind is MessageKind.QUESTION and main and main in message.text:
                 answers = []
             elif message.kind is MessageKind.ANSWER:
                 answers.append(message.text)
@@ -62,22 +69,26 @@ class PromptContext(Struct, frozen=True, kw_only=True):
         return 1 + next((n for n, k in enumerate(reversed(kinds)) if k is MessageKind.QUESTION), 0)
 
     @property
-    def main_question_next(self) -> bool:
-        """True while the plan requires the next question to be a main question, which opens a new
-        topic."""
-        return len(self.asked_questions) % (FOLLOW_UPS + 1) == 0
-
-    @property
-    def unasked_questions(self) -> tuple[Question, ...]:
-        """Main questions that the interviewer has not asked yet."""
-        asked = self.asked_questions
-        return tuple(q for q in self.main_questions if not any(q.text in text for text in asked))
+    def topic(self) -> PlannedTopic | None:
+        """Topic of the next question, which is the current topic of the agenda."""
+        return self.agenda.current
 
     @property
     def current_question(self) -> Question | None:
-        """Main question that was asked last, or None if none has been asked."""
-        for text in reversed(self.asked_questions):
-            for question in self.main_questions:
-                if question.text in text:
-                    return question
-        return None
+        """Question of the bank on which the current topic is based, or None."""
+        return self.topic.question if self.topic is not None else None
+
+    @property
+    def main_questions(self) -> tuple[Question, ...]:
+        """Questions of the bank on which the topics of the agenda are based."""
+        return tuple(each.question for each in self.agenda.topics if each.question is not None)
+
+    @property
+    def opens_topic(self) -> bool:
+        """True if the next question is the main question of a topic."""
+        return self.next_move.move is Move.NEXT
+
+    @property
+    def open_question(self) -> Message | None:
+        """Last question that was asked, or None before the first question."""
+        return next((m for m in reversed(self.messages) if m.kind is MessageKind.QUESTION), None)

@@ -1,13 +1,15 @@
 """Stored prompt context of one interview, and names under which the gateway charges requests."""
 
 from prepserver.gateway.gateway import Call
+from prepserver.interview.agenda import StoredAgenda
+from prepserver.interview.dialogue.moves import Move, NextMove
+from prepserver.interview.dialogue_store import DialogueStore
 from prepserver.interview.prompts.context import HistorySummary, PromptContext
-from prepserver.interview.questions.bank import Bank
-from prepserver.interview.room import Room
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns.store import Turn
 from prepserver.objects.object import Context
 from prepserver.wire import protocol as wire
+from prepserver.wire.protocol import MessageKind
 
 __all__ = ["ContextStore", "request_name", "turn_request_name"]
 
@@ -33,11 +35,10 @@ def turn_request_name(turn: Turn) -> str:
 class ContextStore:
     """Storage of the prompt context, and factory of gateway calls that are charged to the owner."""
 
-    def __init__(self, context: Context, room: Room, transcript: Transcript, bank: Bank) -> None:
+    def __init__(self, context: Context, transcript: Transcript, dialogue: DialogueStore) -> None:
         self._context = context
-        self._room = room
         self._transcript = transcript
-        self._bank = bank
+        self._dialogue = dialogue
 
     def create_call(self, purpose: str, request: str) -> Call:
         """Create a gateway call. All calls with the same `request` name are charged as one."""
@@ -58,13 +59,15 @@ class ContextStore:
         return self.create_call("history_summary", turn_request_name(turn))
 
     def load(self) -> PromptContext:
-        storage = self._context.storage
-        question_ids = storage.get("questions", list[str]) or []
+        storage, messages = self._context.storage, self._transcript.messages()
+        answer = next((m for m in reversed(messages) if m.kind is MessageKind.ANSWER), None)
         return PromptContext(
             spec=storage.get("spec", wire.InterviewSpec) or wire.InterviewSpec(),
-            skills=tuple(self._room.view.skills),
-            main_questions=self._bank.get_questions(question_ids),
-            messages=tuple(self._transcript.messages()),
+            agenda=self._dialogue.agenda() or StoredAgenda(),
+            next_move=self._dialogue.next_move() or NextMove(move=Move.NEXT),
+            messages=tuple(messages),
+            asked=self._dialogue.asked(),
+            assessed=self._dialogue.assessment(answer.id) if answer is not None else None,
             history_summary=storage.get(_HISTORY_SUMMARY, HistorySummary) or HistorySummary(),
         )
 

@@ -1,145 +1,239 @@
-"""Chat prompts for models that follow instructions.
+"""Chat prompts for models that follow instructions, with the texts of instruct.toml.
 
-The system message and the conversation stay unchanged, except that old messages are summarised or
-omitted in a long interview. The cached prefix therefore stays valid from question to question.
+Each prompt of an interview extends the previous one: the system message, then each question with
+its answer. What the candidate says is fenced. The line that asks for a reply stands at the end of
+the last answer and is part of no later prompt, so the decision and the question share all that
+comes before it.
 """
 
+import functools
+import importlib.resources
+import re
+import tomllib
+from collections.abc import Sequence
+
+import msgspec
+
 from prepserver.engines.types import ChatTurn, Prompt
-from prepserver.interview.documents import normalise_text
+from prepserver.interview.dialogue.moves import Move
 from prepserver.interview.prompts.context import PromptContext
-from prepserver.interview.prompts.token_budget import truncate
+from prepserver.interview.prompts.wording import ENGLISH, transition
 from prepserver.interview.questions.bank import Bank
-from prepserver.interview.questions.plan import MAX_SKILLS
-from prepserver.wire.protocol import MessageKind, Source
+from prepserver.wire.agenda import SkillEvidence, Where
+from prepserver.wire.languages import LANGUAGES
+from prepserver.wire.protocol import Intent, Message, MessageKind, Role, Source, speaker_of
 
 __all__ = [
-    "closing_prompt",
-    "hint_prompt",
+    "OFF_TOPIC",
+    "QUESTION_BACK",
+    "closing_reply",
+    "decision_prompt",
     "history_summary_prompt",
     "prefill_prompt",
-    "question_prompt",
-    "skills_prompt",
-    "summary_prompt",
+    "question_reply",
+    "request_reply",
+    "summary_reply",
 ]
 
-ONE_QUESTION = r'root ::= [^?\n]{14,350} "?"'
-"""GBNF for a reply on one line that ends with its only question mark."""
+GENERAL_POINTS = ("what you did yourself", "why you did it that way", "how it turned out")
+"""Points of a good answer to a question whose own points are unknown."""
+
+QUESTION_BACK, OFF_TOPIC, COVERED = "Q", "X", "0"
+"""Options of the decision besides the numbers of the points."""
+
+MAX_SKILLS = 6
+"""Maximum number of skills in a prompt."""
+
+MAX_QUOTE = 120
+"""Maximum length of a quote in a prompt, in characters."""
+
+STARTS = (
+    "How did", "What made you", "Which", "When", "Why", "What would", "Who", "How do you",
+    "What happened", "You said", "You mentioned", "What was", "How would", "Where", "What did",
+)  # fmt: skip
+"""Beginnings of questions; a beginning that was used is left out while others remain."""
+
+SENTENCES = r'root ::= [^?\n]{10,%d} "."'
+"""GBNF for sentences without a question, of a maximum length in characters."""
+
+ONE_QUESTION = r'root ::= [^?\n]{14,%d} "?"'
+"""GBNF for one question, of a maximum length in characters."""
 
 
-def skills_prompt(bank: Bank, context: PromptContext) -> Prompt:
-    """Return a prompt that asks which skills matter most. The reply is `{"skills": [...]}`."""
+@functools.cache
+def texts() -> dict[str, str]:
+    """Return the texts of instruct.toml by name."""
+    file = importlib.resources.files("prepserver.interview.prompts") / "instruct.toml"
+    return tomllib.loads(file.read_text("utf-8"))
+
+
+def points_of(context: PromptContext, topic: str) -> tuple[str, ...]:
+    """Return the points of a good answer to the main question of a topic."""
+    planned = context.agenda.find(topic)
+    return (planned.points if planned is not None else ()) or GENERAL_POINTS
+
+
+def decision_prompt(context: PromptContext, points: Sequence[str]) -> Prompt:
+    """Return the prompt that decides which of the `points` the last answer leaves out.
+
+    `points` are some of the points of the topic. The reply is the number of the point among all
+    points of the topic, `COVERED`, `QUESTION_BACK` or `OFF_TOPIC`.
+    """
+    known = points_of(context, _topic_of_answer(context))
+    numbers = [str(number) for number, point in enumerate(known, 1) if point in points]
     return Prompt(
-        purpose="skills",
-        turns=(
-            _system_turn(context),
-            ChatTurn(
-                "user",
-                f"List the {MAX_SKILLS} skills that matter most in this interview, as JSON. Use "
-                "words from the job description and the resume where there are any.",
-            ),
-        ),
-        schema={
-            "type": "object",
-            "properties": {
-                "skills": {
-                    "type": "array",
-                    "items": {"type": "string", "maxLength": 40},
-                    "minItems": 1,
-                    "maxItems": MAX_SKILLS,
-                }
-            },
-            "required": ["skills"],
-        },
-        max_tokens=200,
-        temperature=0.2,
+        purpose="decision",
+        turns=_with_line(context, texts()["check"]),
+        options=(*numbers, COVERED, QUESTION_BACK, OFF_TOPIC),
     )
 
 
-def question_prompt(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt, Source]:
-    instruction = _question_instruction(context)
-    return _chat(context, "question", instruction, ONE_QUESTION, seed), Source.MODEL
+def question_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
+    """Return the prompt of a follow-up question, or of a main question in another language than
+    English."""
+    if context.opens_topic and context.topic is not None:
+        return _translation(context, context.topic.topic.question, seed), Source.TRANSLATION
+    grammar = _question_grammar(context)
+    return _chat(context, "question", _ask_line(context), grammar, seed), Source.MODEL
 
 
-def hint_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    instruction = "(The candidate is stuck. Give one short hint: not the answer, and no question.)"
-    return _chat(context, "hint", instruction, r'root ::= [^?\n]{10,300} "."', seed)
+def request_reply(
+    bank: Bank, context: PromptContext, intent: Intent, seed: int
+) -> tuple[Prompt | str, Source]:
+    """Return the prompt of the reply to a question of the candidate, or of the open question in
+    other words."""
+    if intent is Intent.REPHRASE:
+        prompt = _chat(context, "rephrase", texts()["rephrase"], ONE_QUESTION % 300, seed)
+    else:
+        prompt = _chat(context, "reply", texts()["question"], SENTENCES % 300, seed)
+    return prompt, Source.MODEL
 
 
-def closing_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    instruction = (
-        "(The interview is over. Thank the candidate in one or two spoken sentences; do not ask.)"
-    )
-    return _chat(context, "closing", instruction, r'root ::= [^?\n]{10,300} "."', seed)
+def closing_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
+    return _chat(context, "closing", texts()["closing"], SENTENCES % 300, seed), Source.MODEL
 
 
-def summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    instruction = (
-        "(Sum up in two or three sentences what the candidate said. Invent nothing; do not ask.)"
-    )
-    return _chat(context, "summary", instruction, r'root ::= [^?\n]{10,600} "."', seed)
+def summary_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
+    return _chat(context, "summary", texts()["summary"], SENTENCES % 600, seed), Source.MODEL
 
 
 def history_summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    instruction = (
-        "(Sum up in at most four sentences what was asked and answered above. Keep names and "
-        "numbers, invent nothing, do not ask.)"
-    )
-    return _chat(context, "history_summary", instruction, r'root ::= [^?\n]{10,800} "."', seed)
+    line = texts()["history_summary"]
+    return _chat(context, "history_summary", line, SENTENCES % 800, seed)
 
 
 def prefill_prompt(context: PromptContext) -> Prompt:
     return Prompt(purpose="prefill", turns=tuple(_conversation(context)))
 
 
-def _chat(
-    context: PromptContext, purpose: str, instruction: str, grammar: str, seed: int
-) -> Prompt:
-    turns = _conversation(context)
-    turns.append(ChatTurn("user", instruction))
+def _chat(context: PromptContext, purpose: str, line: str, grammar: str, seed: int) -> Prompt:
     return Prompt(
         purpose=purpose,
-        turns=tuple(turns),
+        turns=_with_line(context, line),
         grammar=grammar,
         max_tokens=300,
-        temperature=0.6,
+        temperature=0.5,
         repeat_penalty=1.05,
         seed=seed,
     )
 
 
+def _with_line(context: PromptContext, line: str) -> tuple[ChatTurn, ...]:
+    """Return the conversation with `line` at the end of the last turn of the candidate."""
+    turns = _conversation(context)
+    if turns[-1].role == "user":
+        turns[-1] = ChatTurn("user", f"{turns[-1].content}\n{line}")
+    else:
+        turns.append(ChatTurn("user", line))
+    return tuple(turns)
+
+
 def _conversation(context: PromptContext) -> list[ChatTurn]:
-    turns = [_system_turn(context)]
+    turns = [ChatTurn("system", _system_text(context))]
     if context.history_summary.text:
-        turns.append(ChatTurn("user", f"(What was said before: {context.history_summary.text})"))
+        turns.append(
+            ChatTurn("user", texts()["history"].format(history=context.history_summary.text))
+        )
+    asked = ""
     for message in context.visible_messages:
-        speaker = "assistant" if message.kind is MessageKind.QUESTION else "user"
-        turns.append(ChatTurn(speaker, message.text))
+        if speaker_of(message.kind) is Role.INTERVIEWER:
+            turns.append(ChatTurn("assistant", message.text))
+            if message.kind is MessageKind.QUESTION:
+                asked = message.topic
+        else:
+            turns.append(ChatTurn("user", _fenced(context, message, asked)))
     return turns
 
 
-def _question_instruction(context: PromptContext) -> str:
+def _fenced(context: PromptContext, message: Message, topic: str) -> str:
+    """Return a candidate's message between marks, after the notes on its question."""
+    inner = re.sub(r"<\s*(/?)\s*(answer|request)\s*>", r"(\1\2)", message.text, flags=re.I)
+    if message.kind is MessageKind.REQUEST:
+        return texts()["request"].format(text=inner)
+    fenced = texts()["answer"].replace("{text}", inner)
+    points = "; ".join(f"{n} {point}" for n, point in enumerate(points_of(context, topic), 1))
+    return f"{texts()['notes'].format(points=points)}\n{fenced}"
+
+
+def _topic_of_answer(context: PromptContext) -> str:
+    question = context.open_question
+    return question.topic if question is not None else ""
+
+
+def _ask_line(context: PromptContext) -> str:
+    move, bank = context.next_move, context.current_question
+    match move.move:
+        case Move.PROBE if move.point:
+            return texts()["probe"].format(point=move.point)
+        case Move.DEEPER:
+            return texts()["deeper"]
+        case Move.EASIER if bank is not None:
+            return texts()["easier"].format(question=bank.easier)
+        case _:
+            return texts()["concrete"]
+
+
+def _question_grammar(context: PromptContext) -> str:
+    """Return GBNF for one question. In English its beginning differs from earlier ones."""
+    if context.spec.language != ENGLISH:
+        return ONE_QUESTION % 240
+    used = context.asked_questions[-5:]
+    free = [start for start in STARTS if not any(start in text for text in used)]
+    starts = " | ".join(f'"{start} "' for start in free or STARTS)
+    return f'root ::= start [^?\\n]{{10,200}} "?"\nstart ::= {starts}\n'
+
+
+def _translation(context: PromptContext, question: str, seed: int) -> Prompt:
+    """Return the prompt of a planned question in the language of the interview.
+
+    The prompt of the first question leaves out the conversation, which the model has not read yet.
+    """
+    language = LANGUAGES.get(context.spec.language, context.spec.language)
+    line = texts()["main"].format(language=language, question=question)
+    opening = f"{transition(context)} "
+    prompt = _chat(context, "translation", line, ONE_QUESTION % 400, seed)
+    prompt = msgspec.structs.replace(prompt, opening=opening)
     if not context.asked_questions:
-        start = f"such as: {context.unasked_questions[0].text}" if context.unasked_questions else ""
-        return f"(Greet the candidate in a few words and ask the first question, {start})"
-    if context.main_question_next and context.unasked_questions:
-        main = context.unasked_questions[0]
-        return f"(Move on to {main.topic}. Ask one question, such as: {main.text})"
-    return "(Ask one follow-up question about what the candidate just said.)"
+        return msgspec.structs.replace(prompt, turns=(ChatTurn("user", line),), conversation="")
+    return prompt
 
 
-def _system_turn(context: PromptContext) -> ChatTurn:
+def _system_text(context: PromptContext) -> str:
     spec = context.spec
-    lines = [
-        f"You are interviewing a candidate for the role of {spec.role}"
-        + (f" at {spec.company}." if spec.company else "."),
-        f"It is a {spec.type} interview at {spec.level} level with {spec.questions} questions.",
-        "Ask one question at a time. Never answer for the candidate. Never ask the same thing "
-        "twice. Speak plainly and kindly, in at most two sentences.",
-    ]
-    if spec.job_description:
-        text = truncate(normalise_text(spec.job_description), context.document_tokens)
-        lines.append(f"Job description:\n{text}")
-    if spec.resume:
-        text = truncate(normalise_text(spec.resume), context.document_tokens)
-        lines.append(f"The candidate's resume:\n{text}")
-    return ChatTurn("system", "\n\n".join(lines))
+    text = texts()["system"].format(
+        role=" ".join(spec.role.split()),
+        company=f" at {' '.join(spec.company.split())}" if spec.company else "",
+        level=spec.level,
+        type=spec.type,
+        language=LANGUAGES.get(spec.language, spec.language),
+    )
+    skills = "\n".join(map(_skill_line, context.agenda.skills[:MAX_SKILLS]))
+    return text + (texts()["skills"].format(skills=skills) if skills else "")
+
+
+def _skill_line(skill: SkillEvidence) -> str:
+    name = {Where.JOB: "skill_in_job", Where.RESUME: "skill_in_resume"}.get(
+        skill.where, "skill_in_both"
+    )
+    quote = " ".join(skill.quote.split())[:MAX_QUOTE]
+    return texts()[name].format(name=skill.spelling or skill.name, quote=quote)

@@ -9,26 +9,30 @@ import structlog
 from msgspec import Struct
 
 from prepserver.clock import Clock
-from prepserver.engines.types import ExpectedSpeech, TextDelta, Transcription
+from prepserver.engines.types import ExpectedSpeech, ModelInfo, Prompt, Transcription
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
+from prepserver.interview.agenda import plan_agenda
 from prepserver.interview.events import (
+    AgendaPlanned,
+    AnswerAssessed,
     AnswerTranscribed,
     HistorySummarized,
     InterviewEvent,
     ReplyCompleted,
     ReplyRestarted,
-    SkillsExtracted,
     TextProduced,
     TranscriptionFailed,
     TurnFailed,
 )
-from prepserver.interview.prompts.build import build_prompt
+from prepserver.interview.prompts.build import build_reply
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.history_summary import summarise_history
+from prepserver.interview.prompts.wording import known_reply, spare_questions
 from prepserver.interview.questions.bank import Bank
 from prepserver.interview.questions.plan import is_acceptable_question
 from prepserver.interview.speech.live_transcription import LiveTranscription
+from prepserver.interview.turns.assessment import assess
 from prepserver.interview.turns.deltas import coalesce_deltas, first_question
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.error_codes import ErrorCode
@@ -64,12 +68,10 @@ class TurnWork(Struct, frozen=True, kw_only=True):
     """Recording to transcribe, as PCM16 at 16 kHz; empty if there is no recording, or if there is a
     `live_transcription`."""
     expected_speech: ExpectedSpeech = ExpectedSpeech()
+    in_time: bool = True
+    """False once the time for the interview is used up."""
     live_transcription: LiveTranscription | None = None
     """Live transcription of the recording, or None if there is none."""
-
-
-class _Skills(Struct):
-    skills: list[str]
 
 
 Post = Callable[[InterviewEvent], None]
@@ -87,13 +89,17 @@ async def run(work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: 
                 quota = await gateway.quota(work.call.user)
                 post(AnswerTranscribed(epoch=work.epoch, transcription=transcription, quota=quota))
             case Step.EXTRACT:
-                skills = await _extract_skills(work, gateway, bank)
-                quota = await gateway.quota(work.call.user)
-                post(SkillsExtracted(epoch=work.epoch, skills=skills, quota=quota))
+                # Long documents take a noticeable time.
+                seed = int.from_bytes(work.call.interview.encode()[-4:], "big")
+                plan = asyncio.to_thread(plan_agenda, bank, work.prompt_context.spec, seed)
+                post(AgendaPlanned(epoch=work.epoch, agenda=await plan))
+            case Step.ASSESS:
+                assessed, move = await assess(
+                    gateway, work.call, work.prompt_context, in_time=work.in_time
+                )
+                post(AnswerAssessed(epoch=work.epoch, assessed=assessed, next_move=move))
             case _:
-                text, source = await _generate_reply(work, gateway, bank, clock, post)
-                quota = await gateway.quota(work.call.user)
-                post(ReplyCompleted(epoch=work.epoch, text=text, source=source, quota=quota))
+                await _reply(work, gateway, bank, clock, post)
     except PrepServerError as error:
         post(TurnFailed(epoch=work.epoch, error=error))
     except Exception:
@@ -119,35 +125,34 @@ async def _transcribe_recording(work: TurnWork, gateway: Gateway) -> Transcripti
         return None
 
 
-async def _extract_skills(work: TurnWork, gateway: Gateway, bank: Bank) -> list[str]:
-    prompt, _ = build_prompt(
-        work.step, await gateway.model_info(work.call), bank, work.prompt_context, work.seed
-    )
-    parts: list[str] = []
-    async with aclosing(gateway.generate(work.call, prompt)) as events:
-        async for event in events:
-            if isinstance(event, TextDelta):
-                parts.append(event.text)
-    try:
-        return msgspec.json.decode("".join(parts), type=_Skills).skills
-    except msgspec.DecodeError:
-        # The grammar guarantees valid JSON unless the reply ran out of tokens. The plan then uses
-        # the skills that the documents name.
-        log.warning("turn.skills_not_json")
-        return []
+async def _reply(work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: Post) -> None:
+    """Post the reply of the step, which streams if a model writes it."""
+    quota, source = None, Source.BANK
+    text = known_reply(work.step, work.prompt_context)
+    if text is None:
+        info = await gateway.model_info(work.call)
+        reply, source = build_reply(work.step, info, bank, work.prompt_context, work.seed)
+        if isinstance(reply, Prompt):
+            text, source = await _generate_reply(work, info, gateway, bank, clock, post)
+            quota = await gateway.quota(work.call.user)
+        else:
+            text = reply
+    if quota is None:
+        post(TextProduced(epoch=work.epoch, text=text))
+    post(ReplyCompleted(epoch=work.epoch, text=text, source=source, quota=quota))
 
 
 async def _generate_reply(
-    work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: Post
+    work: TurnWork, info: ModelInfo, gateway: Gateway, bank: Bank, clock: Clock, post: Post
 ) -> tuple[str, Source]:
     """Stream a reply and return its text and source.
 
     An attempt that fails with a retryable error or gives an unacceptable reply is repeated, up to
-    `MAX_ATTEMPTS` attempts. In a question step, an unasked main question is returned if the last
+    `MAX_ATTEMPTS` attempts. In a question step, a spare question is returned if the last
     attempt gives an unacceptable question or a prompt exceeds the model's context. Raises
     PrepServerError if there is no reply.
     """
-    info, prompt_context = await gateway.model_info(work.call), work.prompt_context
+    prompt_context = work.prompt_context
     asked = prompt_context.asked_questions
     summary = await summarise_history(gateway, work.call, info, bank, prompt_context, work.seed)
     if summary is not None:
@@ -156,11 +161,8 @@ async def _generate_reply(
     for attempt in range(MAX_ATTEMPTS):
         if attempt:
             post(ReplyRestarted(epoch=work.epoch))
-        prompt, source = build_prompt(work.step, info, bank, prompt_context, work.seed + attempt)
-        if prompt.is_complete:
-            text = prompt.opening.strip()
-            post(TextProduced(epoch=work.epoch, text=text))
-            return text, source
+        prompt, source = build_reply(work.step, info, bank, prompt_context, work.seed + attempt)
+        assert isinstance(prompt, Prompt)
         prompt = msgspec.structs.replace(prompt, conversation=work.call.interview)
         streamed: list[str] = []
         try:
@@ -187,10 +189,10 @@ async def _generate_reply(
             return text, source
         log.info("turn.reply_rejected", step=work.step, attempt=attempt)
     if work.step is Step.QUESTION:
-        for bank_question in work.prompt_context.unasked_questions:
-            if is_acceptable_question(bank_question.text, asked):
+        for spare in spare_questions(prompt_context):
+            if is_acceptable_question(spare, asked):
                 post(ReplyRestarted(epoch=work.epoch))
-                return bank_question.text, Source.BANK
+                return spare, Source.BANK
     raise InferenceError("The model returned no usable reply. Try again.", code=ErrorCode.NO_REPLY)
 
 

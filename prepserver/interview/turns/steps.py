@@ -1,19 +1,24 @@
-"""State machine of a turn: the order of its steps, and the phase that clients see."""
+"""State machine of a turn: its steps, and the phase that clients see."""
 
 import enum
 
 from prepserver.wire.protocol import Phase
 
-__all__ = ["Step", "TurnState", "next_step", "phase_of"]
+__all__ = ["Step", "TurnState", "phase_of"]
 
 
 class Step(enum.StrEnum):
-    """Step of a turn: one request to the models. A turn runs one or more steps in order."""
+    """Step of a turn: one piece of work beside the interview. A turn runs one or more steps in
+    order."""
 
     EXTRACT = "extract"
-    """Extraction of the skills that the interview is to cover."""
+    """Search of the documents for skills, and planning of the agenda."""
     TRANSCRIBE = "transcribe"
+    ASSESS = "assess"
+    """Assessment of an answer, and choice of the next move."""
     QUESTION = "question"
+    REPLY = "reply"
+    """Reply to a request of the candidate."""
     HINT = "hint"
     CLOSING = "closing"
     SUMMARY = "summary"
@@ -29,7 +34,9 @@ class TurnState(enum.StrEnum):
 _PHASES = {
     Step.EXTRACT: Phase.EXTRACTING,
     Step.TRANSCRIBE: Phase.TRANSCRIBING,
+    Step.ASSESS: Phase.GENERATING,
     Step.QUESTION: Phase.GENERATING,
+    Step.REPLY: Phase.GENERATING,
     Step.HINT: Phase.HINTING,
     Step.CLOSING: Phase.GENERATING,
     Step.SUMMARY: Phase.GENERATING,
@@ -39,17 +46,3 @@ _PHASES = {
 def phase_of(step: Step | None) -> Phase:
     """Return the phase that clients see during `step`, or `idle` if `step` is None."""
     return Phase.IDLE if step is None else _PHASES[step]
-
-
-def next_step(step: Step, *, answered: int, questions: int) -> Step | None:
-    """Return the step after `step`, or None at the end of the turn.
-
-    `answered` is the number of answers, and `questions` is the planned number of questions.
-    """
-    match step:
-        case Step.EXTRACT | Step.TRANSCRIBE:
-            return Step.CLOSING if answered >= questions else Step.QUESTION
-        case Step.CLOSING:
-            return Step.SUMMARY
-        case _:
-            return None
