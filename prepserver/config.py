@@ -147,9 +147,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     compute_budget: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds of model time that one user may use per `rate_window`; 0 means no limit."""
     reply_cache_purposes: tuple[str, ...] = ()
-    """Purposes whose replies are cached in memory; possible values are `extract`, `question`,
-    `hint`, `closing`, `summary` and `history_summary`. An identical request from the same user
-    returns the cached reply."""
+    """Purposes whose replies are cached in memory; possible values are `question`, `decision`,
+    `rephrase`, `reply`, `closing`, `summary`, `history_summary` and `translation`. An identical
+    request from the same user returns the cached reply."""
     reply_cache_ttl: Annotated[float, Meta(ge=60, le=2_678_400)] = 3_600.0
     """Number of seconds that a reply stays in the cache, from 60 (one minute) to 2,678,400 (31
     days)."""

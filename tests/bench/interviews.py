@@ -12,15 +12,16 @@ from pathlib import Path
 import msgspec
 
 from prepserver.engines.types import ModelInfo, Priority, Prompt
+from prepserver.interview.agenda import plan_agenda
+from prepserver.interview.dialogue.moves import Move, NextMove
 from prepserver.interview.prompts.build import (
     build_history_summary_prompt,
     build_prefill_prompt,
-    build_prompt,
+    build_reply,
     count_outgrown_messages,
 )
 from prepserver.interview.prompts.context import HistorySummary, PromptContext
 from prepserver.interview.questions import bank
-from prepserver.interview.questions.plan import select_main_questions
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.protocol import (
     InterviewSpec,
@@ -37,6 +38,7 @@ TRANSCRIPTS = Path(__file__).parent.parent / "speech" / "transcripts.tsv"
 
 TURNS = 20
 """Number of questions in a long interview."""
+QUESTIONS_PER_TOPIC = 3
 ANSWER_WORDS = (45, 75)
 """Range of the minimum length of an answer, in words: 20 to 35 s of speech."""
 WORDS_PER_PREFILL = 6
@@ -83,11 +85,10 @@ class SampleInterview:
             job_description=self._make_text(document_words // 2),
             resume=self._make_text(document_words // 2),
         )
-        skills = ("python", "sql", "kafka")
         self._context = PromptContext(
             spec=spec,
-            skills=skills,
-            main_questions=select_main_questions(_BANK, spec, skills, seed),
+            agenda=plan_agenda(_BANK, spec, seed).advance(),
+            next_move=NextMove(move=Move.DEEPER),
             messages=(),
         )
 
@@ -134,9 +135,17 @@ class SampleInterview:
             == self._context.history_summary.covered
         ), "the history must be summarised first"
         seed = self._seed + self.turn
-        prompt, _ = build_prompt(Step.QUESTION, self._info, _BANK, self._context, seed)
-        if prompt.is_complete:
-            prompt = msgspec.structs.replace(prompt, opening="", grammar=_QUESTION, max_tokens=120)
+        prompt, _ = build_reply(Step.QUESTION, self._info, _BANK, self._context, seed)
+        if isinstance(prompt, str):
+            prompt = build_prefill_prompt(self._info, self._context, "", self.name)
+            prompt = msgspec.structs.replace(
+                prompt,
+                purpose="question",
+                text=f"{prompt.text}\nInterviewer:",
+                grammar=_QUESTION,
+                max_tokens=120,
+                priority=Priority.ANSWER,
+            )
         return msgspec.structs.replace(prompt, conversation=self.name)
 
     def history_summary_prompt(self) -> Prompt | None:
@@ -184,9 +193,13 @@ class SampleInterview:
         return count_outgrown_messages(self._info, self._before_answer, ahead=True)
 
     def _make_question(self) -> str:
-        unasked = self._context.unasked_questions
-        if self._context.main_question_next and unasked:
-            return unasked[0].text
+        """Return the main question of the next topic, or a question on the last answer."""
+        agenda, turn = self._context.agenda, self.turn
+        if turn % QUESTIONS_PER_TOPIC == 0 and (not turn or agenda.planned):
+            agenda = agenda.advance() if turn else agenda
+            self._context = msgspec.structs.replace(self._context, agenda=agenda)
+            assert agenda.current is not None
+            return agenda.current.topic.question
         word = self._random.choice([w for w in self._context.answers[-1].split() if w.isalpha()])
         return f"What did you learn from the {word.lower()}?"
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from prepcli.client.outbox import MAX_MESSAGES
 from prepcli.client.recording import Recording
 from prepcli.client.state import RoomState
-from prepserver.interview.interview import RECOVERY_DELAY
 from prepserver.interview.turns.deltas import DELTA_INTERVAL
+from prepserver.interview.turns.lifecycle import RECOVERY_DELAY
 from prepserver.interview.turns.steps import Step, TurnState
 from prepserver.wire.client_messages import (
     HintRequest,

@@ -12,6 +12,12 @@ from tests.server.interview.conversation import answer, open_room, request_snaps
 from tests.support.loop import asynchronous
 from tests.support.rooms import Client, Rooms
 
+Button = type[
+    client_messages.CandidateRepeat
+    | client_messages.CandidateRephrase
+    | client_messages.CandidatePause
+]
+
 REQUESTS = [
     ("Could you repeat the question please?", Intent.REPEAT, client_messages.CandidateRepeat),
     ("Could you put that in other words?", Intent.REPHRASE, client_messages.CandidateRephrase),
@@ -30,7 +36,7 @@ async def test_a_request_leaves_the_question_open(
     tmp_path: Path,
     words: str,
     intent: Intent,
-    button: type[client_messages.ClientMessages],
+    button: Button,
     in_words: bool,
 ) -> None:
     """A request in words or by its own message gets a reply, and the question waits for its

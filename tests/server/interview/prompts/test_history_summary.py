@@ -12,20 +12,20 @@ from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview.prompts.build import (
     build_history_summary_prompt,
-    build_prompt,
+    build_prefill_prompt,
     count_outgrown_messages,
 )
 from prepserver.interview.prompts.context import HistorySummary
 from prepserver.interview.prompts.history_summary import summarise_history
 from prepserver.interview.prompts.token_budget import BLOCK
 from prepserver.interview.questions import bank
-from prepserver.interview.turns.steps import Step
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind
 from tests.server.interview.conversation import answer, open_room
-from tests.server.interview.prompts.test_build import context_after, prompt_text
+from tests.server.interview.prompts.test_build import prompt_text
 from tests.support.clock import ManualClock
+from tests.support.contexts import context_after
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguageModel, Reply, one_set, split_words
 from tests.support.rooms import Rooms
@@ -53,7 +53,7 @@ def test_the_history_summary_replaces_the_oldest_exchanges(profile: str) -> None
     summarised = msgspec.structs.replace(
         context, history_summary=HistorySummary(covered=outgrown, text="They spoke about airships.")
     )
-    prompt, _ = build_prompt(Step.CLOSING, info, BANK, summarised, 1)
+    prompt = build_prefill_prompt(info, summarised, "", "i")
     assert "They spoke about airships." in prompt_text(prompt)
     assert context.messages[outgrown - 1].text not in prompt_text(prompt)
     assert context.messages[-1].text in prompt_text(prompt)
@@ -132,8 +132,6 @@ async def test_the_history_summary_of_a_long_interview_is_stored(tmp_path: Path)
     class Interviewer(SmallContextLanguage):
         def next_reply(self, prompt: Prompt) -> Reply:
             match prompt.purpose:
-                case "skills":
-                    return split_words('{"skills": []}')
                 case "history_summary":
                     return split_words("They spoke of airships.")
                 case _:

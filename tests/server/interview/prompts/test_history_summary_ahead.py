@@ -10,26 +10,22 @@ import pytest
 from prepserver.engines.types import ModelInfo, Priority, Prompt, TextDelta, Usage
 from prepserver.interview.prompts.build import (
     build_prefill_prompt,
-    build_prompt,
     count_outgrown_messages,
 )
 from prepserver.interview.prompts.context import HistorySummary
-from prepserver.interview.questions import bank
 from prepserver.interview.stubs import InterviewStub
-from prepserver.interview.turns.steps import Step
 from prepserver.wire import client_messages
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
 from tests.server.interview.conversation import answer, open_room
-from tests.server.interview.prompts.test_build import PROFILES, context_after, prompt_text
+from tests.server.interview.prompts.test_build import PROFILES, prompt_text
 from tests.server.interview.prompts.test_history_summary import LONG_ANSWERS, SMALL_CONTEXT
 from tests.support.clock import ManualClock
+from tests.support.contexts import context_after
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguageModel, Reply, split_words
 from tests.support.objects import eventually
 from tests.support.rooms import Client, Rooms
-
-BANK = bank.load_bank()
 
 SUMMARY = "They spoke of airships."
 
@@ -58,8 +54,6 @@ class Interviewer(CuedLanguageModel):
 
     def next_reply(self, prompt: Prompt) -> Reply:
         match prompt.purpose:
-            case "skills":
-                return split_words('{"skills": []}')
             case "history_summary":
                 return split_words(SUMMARY)
             case _:
@@ -76,8 +70,8 @@ class Interviewer(CuedLanguageModel):
             yield event
 
     def purposes(self) -> list[str]:
-        """Return the purpose of each call after the first, which extracts the skills."""
-        return [prompt.purpose for prompt in self.prompts[1:]]
+        """Return the purpose of each call, apart from the decisions between the questions."""
+        return [each.purpose for each in self.prompts if each.purpose != "decision"]
 
     def has_prefilled(self, text: str) -> bool:
         """Return True if a prefilled prompt contains `text`."""
@@ -125,11 +119,10 @@ def test_a_summary_replaces_messages_that_would_still_fit(profile: str) -> None:
         context, history_summary=HistorySummary(covered=2, text=SUMMARY)
     )
     assert count_outgrown_messages(info, summarised) == 2
-    prompt, _ = build_prompt(Step.QUESTION, info, BANK, summarised, 1)
-    for text in (prompt_text(prompt), prompt_text(build_prefill_prompt(info, summarised, "", "i"))):
-        assert SUMMARY in text
-        assert LONG_ANSWERS[0] not in text
-        assert LONG_ANSWERS[1] in text
+    text = prompt_text(build_prefill_prompt(info, summarised, "", "i"))
+    assert SUMMARY in text
+    assert LONG_ANSWERS[0] not in text
+    assert LONG_ANSWERS[1] in text
 
 
 @asynchronous

@@ -22,8 +22,9 @@ from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
 from tests.server.interview.conversation import LOUD, answer, open_room
-from tests.server.interview.prompts.test_build import PROFILES, build, context_after, prompt_text
+from tests.server.interview.prompts.test_build import LARGE_MODEL, PROFILES, build, prompt_text
 from tests.support.clock import ManualClock
+from tests.support.contexts import context_after
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguageModel, split_words
 from tests.support.objects import advance_until, eventually
@@ -189,23 +190,25 @@ async def test_an_idle_interview_is_offloaded_and_a_deleted_one_discarded(
         await eventually(lambda: ("discard", client.room) in model.conversation_calls)
 
 
-@PROFILES
 @pytest.mark.parametrize("step", [Step.QUESTION, Step.CLOSING, Step.SUMMARY])
-def test_the_prefilled_prompt_is_a_prefix_of_the_next_prompt(info: ModelInfo, step: Step) -> None:
+def test_the_prefilled_prompt_is_a_prefix_of_the_next_prompt(step: Step) -> None:
     """After an answer, the prompt for the next step begins with the prompt that was prefilled for
-    any beginning of the answer."""
+    any beginning of the answer, up to the mark that ends the answer."""
     answered = context_after(["A payment service for shops."])
     opened = msgspec.structs.replace(answered, messages=answered.messages[:1])
-    prompt = build(step, info, answered)
+    prompt = build(step, LARGE_MODEL, answered)
     for draft in ("", "A payment", "A payment service for"):
-        prefilled = build_prefill_prompt(info, opened, draft, "i")
-        assert prompt_text(prompt).startswith(prompt_text(prefilled))
+        prefilled = prompt_text(build_prefill_prompt(LARGE_MODEL, opened, draft, "i"))
+        assert prompt_text(prompt).startswith(prefilled.removesuffix("</answer>"))
 
 
 @PROFILES
-def test_the_prefilled_prompt_is_a_prefix_of_the_hint(info: ModelInfo) -> None:
-    """The prompt for a hint begins with the prompt that was prefilled for its question."""
+def test_a_prefilled_draft_is_a_prefix_of_the_prefilled_answer(info: ModelInfo) -> None:
+    """The conversation with an answer begins with the prompt that was prefilled for any beginning
+    of the answer, up to the mark that ends the answer."""
     answered = context_after(["A payment service for shops."])
     opened = msgspec.structs.replace(answered, messages=answered.messages[:1])
-    hint = build(Step.HINT, info, opened)
-    assert prompt_text(hint).startswith(prompt_text(build_prefill_prompt(info, opened, "", "i")))
+    whole = prompt_text(build_prefill_prompt(info, answered, "", "i"))
+    for draft in ("", "A payment", "A payment service for"):
+        prefilled = prompt_text(build_prefill_prompt(info, opened, draft, "i"))
+        assert whole.startswith(prefilled.removesuffix("</answer>"))

@@ -1,55 +1,8 @@
-"""The plan of an interview, and the rules for its questions."""
+"""The rules for the questions of an interview."""
 
 import pytest
 
-from prepserver.interview.questions import bank
-from prepserver.interview.questions.plan import (
-    is_acceptable_question,
-    is_same_question,
-    merge_skills,
-    skill_choices,
-)
-from prepserver.wire.protocol import InterviewSpec
-
-
-def test_an_extracted_skill_that_is_not_a_choice_is_dropped() -> None:
-    """Merging extracted skills drops unknown names and duplicates."""
-    spec = InterviewSpec(role="Data Engineer", job_description="Python and SQL, more SQL.")
-    merged = merge_skills(bank.load_bank(), spec, ["Python", "sky diving", "python"])
-    assert merged[0] == "python"
-    assert "sql" in merged
-    assert "sky diving" not in merged
-    assert len(merged) == len(set(merged))
-
-
-def test_without_documents_the_model_may_choose_behavioural_skills() -> None:
-    """Without documents, extracted skills that suit every role are kept, and all others are
-    dropped."""
-    spec = InterviewSpec(role="Somebody")
-    merged = merge_skills(bank.load_bank(), spec, ["communication", "nonsense", "sql"])
-    assert merged == ["communication"]
-
-
-def test_without_any_skill_those_of_the_craft_are_taken() -> None:
-    """If nothing names a skill and the model extracts none, the skills are typical of the role."""
-    assert merge_skills(bank.load_bank(), InterviewSpec(role="Tax adviser"), [])[0] == "finance"
-    assert merge_skills(bank.load_bank(), InterviewSpec(role="Somebody"), []) == []
-
-
-@pytest.mark.parametrize(
-    "role",
-    """Software Engineer,Backend Engineer,Frontend Developer,Full Stack Developer,Data Engineer
-    Data Scientist,Data Analyst,Machine Learning Engineer,DevOps Engineer,SRE,Cloud Engineer
-    Security Engineer,QA Engineer,Mobile Developer,Embedded Engineer,Engineering Manager
-    Product Manager,Product Owner,UX Designer,Project Manager,Scrum Master,Sales Manager
-    Account Executive,Customer Support Agent,Marketing Manager,Accountant,Financial Analyst
-    Nurse,Teacher,Mechanical Engineer,Electrical Engineer,Graduate Trainee""".replace(
-        "\n    ", ","
-    ).split(","),
-)
-def test_common_roles_have_skills_without_documents(role: str) -> None:
-    """The name of a common role is enough for at least four skills to choose from."""
-    assert len(skill_choices(bank.load_bank(), InterviewSpec(role=role))) >= 4
+from prepserver.interview.questions.plan import is_acceptable_question, is_same_question
 
 
 @pytest.mark.parametrize(

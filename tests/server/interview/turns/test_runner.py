@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from prepserver.accounts.rate_limits import RateLimiter
@@ -12,17 +13,19 @@ from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import Prompt
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway, GatewayPolicy
+from prepserver.interview.agenda import plan_agenda
 from prepserver.interview.events import (
+    AgendaPlanned,
+    AnswerAssessed,
     InterviewEvent,
     ReplyCompleted,
     ReplyRestarted,
-    SkillsExtracted,
     TextProduced,
     TurnFailed,
 )
-from prepserver.interview.prompts.context import PromptContext
+from prepserver.interview.prompts.wording import spare_questions
 from prepserver.interview.questions import bank
-from prepserver.interview.questions.plan import select_main_questions
+from prepserver.interview.questions.plan import is_acceptable_question
 from prepserver.interview.turns import runner
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.error_codes import ErrorCode
@@ -30,10 +33,10 @@ from prepserver.wire.protocol import (
     InterviewSpec,
     Message,
     MessageKind,
-    Role,
     Source,
 )
 from tests.support.clock import ManualClock
+from tests.support.contexts import context_after, message
 from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguageModel, Reply, advance_until_done, one_set, split_words
 
@@ -45,35 +48,22 @@ TOO_LONG = InferenceError(
 )
 
 
-def message(position: int, kind: MessageKind, text: str) -> Message:
-    return Message(
-        id=f"m{position}",
-        role=Role.CANDIDATE if kind is MessageKind.ANSWER else Role.INTERVIEWER,
-        kind=kind,
-        text=text,
-        source=Source.TEXT,
-        position=position,
-        created_at=0.0,
-    )
-
-
 def work(step: Step, *asked: str) -> runner.TurnWork:
+    """Return the work of a step after answers to the questions in `asked`."""
     spec = InterviewSpec(role="Backend Engineer", questions=5)
-    messages = [message(2 * i, MessageKind.QUESTION, text) for i, text in enumerate(asked)]
-    messages += [
-        message(2 * i + 1, MessageKind.ANSWER, "We moved the ledger first.")
-        for i in range(len(asked))
-    ]
+    messages: list[Message] = []
+    for text in asked or ("How are you today?",):
+        for kind, words in (
+            (MessageKind.QUESTION, text),
+            (MessageKind.ANSWER, "We moved the ledger first."),
+        ):
+            messages.append(message(kind, words, len(messages)))
+    context = context_after(["We moved the ledger first."], spec)
     return runner.TurnWork(
         epoch=1,
         step=step,
         call=Call(purpose=step, user="u", interview="i", request="i/t1"),
-        prompt_context=PromptContext(
-            spec=spec,
-            skills=("python",),
-            main_questions=select_main_questions(bank.load_bank(), spec, ("python",), 1),
-            messages=tuple(sorted(messages, key=lambda m: m.position)),
-        ),
+        prompt_context=msgspec.structs.replace(context, messages=tuple(messages)),
         seed=100,
     )
 
@@ -95,10 +85,11 @@ async def run_work(
     *,
     pause: float = 0.0,
     limit: int = 0,
+    parameters: int = 8_000_000_000,
 ) -> tuple[list[InterviewEvent], CuedLanguageModel]:
     """Run a step to its end in virtual time; return the events and the model."""
     clock = ManualClock()
-    model = CuedLanguageModel(clock, replies, pause=pause)
+    model = CuedLanguageModel(clock, replies, pause=pause, parameters=parameters)
     gateway, limiter = await start_gateway(model, clock, tmp_path, limit=limit)
     posted: list[InterviewEvent] = []
     running = asyncio.create_task(runner.run(job, gateway, bank.load_bank(), clock, posted.append))
@@ -224,14 +215,15 @@ async def test_a_closing_without_text_fails_the_turn(tmp_path: Path) -> None:
 )
 @asynchronous
 async def test_an_unacceptable_question_falls_back_to_the_bank(tmp_path: Path, bad: str) -> None:
-    """After three unacceptable replies, the next main question is asked, with the bank as its
-    source."""
+    """After three unacceptable replies, a spare question on the topic is asked, with the bank as
+    its source."""
     job = work(Step.QUESTION, QUESTION)
     posted, model = await run_work(job, [split_words(bad)], tmp_path)
     assert len(model.prompts) == 3
     assert isinstance(posted[-1], ReplyCompleted)
     assert posted[-1].source is Source.BANK
-    assert posted[-1].text == job.prompt_context.unasked_questions[0].text
+    assert posted[-1].text == spare_questions(job.prompt_context)[0]
+    assert is_acceptable_question(posted[-1].text, [QUESTION])
     assert streamed_text(posted) == ""
 
 
@@ -243,19 +235,31 @@ async def test_each_attempt_has_its_own_seed(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_skills_are_decoded_from_json(tmp_path: Path) -> None:
-    """The extracted skills are decoded from a JSON reply that arrives in parts."""
-    posted, _ = await run_work(work(Step.EXTRACT), [['{"skills": ', '["sql"]}']], tmp_path)
-    assert isinstance(posted[-1], SkillsExtracted)
-    assert posted[-1].skills == ["sql"]
+async def test_the_agenda_is_planned_without_a_model(tmp_path: Path) -> None:
+    """The agenda is planned by rules, and is the same again when the step is repeated."""
+    job = work(Step.EXTRACT)
+    (first,), model = await run_work(job, [[DIED]], tmp_path)
+    (again,), _ = await run_work(job, [[DIED]], tmp_path)
+    assert isinstance(first, AgendaPlanned)
+    assert first == again
+    seed = int.from_bytes(b"i", "big")
+    assert first.agenda == plan_agenda(bank.load_bank(), job.prompt_context.spec, seed)
+    assert not model.prompts
 
 
+@pytest.mark.parametrize(
+    "reply", [[DIED], [TOO_LONG], ["?"], ["99"], [""]], ids=["died", "too long", "?", "99", "empty"]
+)
 @asynchronous
-async def test_invalid_json_gives_no_skills(tmp_path: Path) -> None:
-    """A truncated JSON reply gives no skills and does not fail the turn."""
-    posted, _ = await run_work(work(Step.EXTRACT), [['{"skills": ["s']], tmp_path)
-    assert isinstance(posted[-1], SkillsExtracted)
-    assert posted[-1].skills == []
+async def test_an_answer_is_assessed_whatever_the_model_says(tmp_path: Path, reply: Reply) -> None:
+    """If the model fails or decides nothing, the rules alone choose the next move."""
+    context = context_after(["We moved the ledger first, because it had the clearest boundary."])
+    job = msgspec.structs.replace(work(Step.ASSESS), prompt_context=context)
+    decided, model = await run_work(job, [reply], tmp_path)
+    by_rules, _ = await run_work(job, [[ZeroDivisionError()]], tmp_path, parameters=1_000_000)
+    assert {prompt.purpose for prompt in model.prompts} == {"decision"}
+    assert isinstance(decided[-1], AnswerAssessed)
+    assert decided == by_rules
 
 
 @asynchronous
