@@ -65,7 +65,7 @@ class InterviewObject(DurableObject):
         self._dialogue = DialogueStore(context.storage, bank)
         self._room = Room(context, self._transcript, self._turns, self._dialogue)
         self._rules = Rules(context, self._room, self._transcript, self._turns)
-        self._context_store = ContextStore(context, self._transcript, self._dialogue)
+        self._context_store = ContextStore(context, self._room, self._transcript, self._dialogue)
         self._prefetcher = Prefetcher(
             context, gateway, bank, self._context_store, self._transcript, self._turns
         )

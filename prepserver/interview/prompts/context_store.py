@@ -5,6 +5,7 @@ from prepserver.interview.agenda import StoredAgenda
 from prepserver.interview.dialogue.moves import Move, NextMove
 from prepserver.interview.dialogue_store import DialogueStore
 from prepserver.interview.prompts.context import HistorySummary, PromptContext
+from prepserver.interview.room import Room
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns.store import Turn
 from prepserver.objects.object import Context
@@ -35,8 +36,11 @@ def turn_request_name(turn: Turn) -> str:
 class ContextStore:
     """Storage of the prompt context, and factory of gateway calls that are charged to the owner."""
 
-    def __init__(self, context: Context, transcript: Transcript, dialogue: DialogueStore) -> None:
+    def __init__(
+        self, context: Context, room: Room, transcript: Transcript, dialogue: DialogueStore
+    ) -> None:
         self._context = context
+        self._room = room
         self._transcript = transcript
         self._dialogue = dialogue
 

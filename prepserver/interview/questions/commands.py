@@ -16,7 +16,6 @@ from prepserver.interview.questions.bank_files import (
     find_bank_files,
     read_bank_file,
 )
-from prepserver.interview.questions.plan import MAX_SKILLS
 from prepserver.interview.questions.similarity import find_similar
 from prepserver.wire.limits import MAX_QUESTIONS, MAX_ROLE
 from prepserver.wire.protocol import InterviewType, Level
@@ -25,6 +24,9 @@ __all__ = ["questions"]
 
 LONG_QUESTION = 140
 """Length in characters from which a question is long to listen to."""
+
+MAX_SKILLS = 6
+"""Maximum number of a role's skills for which questions are listed."""
 
 
 def _parse_paths(
