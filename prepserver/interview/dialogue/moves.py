@@ -1,32 +1,17 @@
 """What the interviewer does next, and the record of what was asked and answered."""
 
-import enum
-
 from msgspec import Struct
 
+from prepserver.interview.dialogue.decision import MoveKind
 from prepserver.wire.protocol import Intent
 
-__all__ = ["AskedQuestion", "Assessed", "Move", "NextMove"]
-
-
-class Move(enum.StrEnum):
-    """Next step of the interviewer after an answer."""
-
-    PROBE = "probe"
-    """Ask for a point that the answer left out."""
-    CONCRETE = "concrete"
-    """Ask for something concrete, because the answer was vague."""
-    DEEPER = "deeper"
-    EASIER = "easier"
-    NEXT = "next"
-    """Open the next topic of the agenda."""
-    CLOSE = "close"
+__all__ = ["AskedQuestion", "Assessed", "NextMove"]
 
 
 class NextMove(Struct, frozen=True, kw_only=True):
-    """Move that was decided, with the point of the answer that a probe asks for."""
+    """MoveKind that was decided, with the point of the answer that a probe asks for."""
 
-    move: Move
+    move: MoveKind
     point: str = ""
 
 
@@ -35,7 +20,7 @@ class AskedQuestion(Struct, frozen=True, kw_only=True):
 
     topic: str
     """Id of the topic."""
-    move: Move
+    move: MoveKind
     point: str = ""
     question_id: str = ""
     """Id of the bank's question whose words were used; empty if the model wrote the question."""

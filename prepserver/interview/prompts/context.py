@@ -3,7 +3,8 @@
 from msgspec import Struct
 
 from prepserver.interview.agenda import PlannedTopic, StoredAgenda
-from prepserver.interview.dialogue.moves import AskedQuestion, Assessed, Move, NextMove
+from prepserver.interview.dialogue.decision import MoveKind
+from prepserver.interview.dialogue.moves import AskedQuestion, Assessed, NextMove
 from prepserver.interview.questions.bank import Question
 from prepserver.wire.protocol import InterviewSpec, Message, MessageKind
 
@@ -24,7 +25,7 @@ class PromptContext(Struct, frozen=True, kw_only=True):
     spec: InterviewSpec
     agenda: StoredAgenda
     next_move: NextMove
-    """Move for which the next question is asked."""
+    """MoveKind for which the next question is asked."""
     messages: tuple[Message, ...]
     """All messages of the transcript."""
     asked: dict[str, AskedQuestion] = {}
@@ -86,7 +87,7 @@ class PromptContext(Struct, frozen=True, kw_only=True):
     @property
     def opens_topic(self) -> bool:
         """True if the next question is the main question of a topic."""
-        return self.next_move.move is Move.NEXT
+        return self.next_move.move is MoveKind.NEXT
 
     @property
     def open_question(self) -> Message | None:

@@ -2,7 +2,8 @@
 
 from prepserver.gateway.gateway import Call
 from prepserver.interview.agenda import StoredAgenda
-from prepserver.interview.dialogue.moves import Move, NextMove
+from prepserver.interview.dialogue.decision import MoveKind
+from prepserver.interview.dialogue.moves import NextMove
 from prepserver.interview.dialogue_store import DialogueStore
 from prepserver.interview.prompts.context import HistorySummary, PromptContext
 from prepserver.interview.room import Room
@@ -68,7 +69,7 @@ class ContextStore:
         return PromptContext(
             spec=storage.get("spec", wire.InterviewSpec) or wire.InterviewSpec(),
             agenda=self._dialogue.agenda() or StoredAgenda(),
-            next_move=self._dialogue.next_move() or NextMove(move=Move.NEXT),
+            next_move=self._dialogue.next_move() or NextMove(move=MoveKind.NEXT),
             messages=tuple(messages),
             asked=self._dialogue.asked(),
             assessed=self._dialogue.assessment(answer.id) if answer is not None else None,

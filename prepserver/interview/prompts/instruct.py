@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import msgspec
 
 from prepserver.engines.types import ChatTurn, Prompt
-from prepserver.interview.dialogue.moves import Move
+from prepserver.interview.dialogue.decision import MoveKind
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.wording import ENGLISH, transition
 from prepserver.interview.questions.bank import Bank
@@ -183,11 +183,11 @@ def _topic_of_answer(context: PromptContext) -> str:
 def _ask_line(context: PromptContext) -> str:
     move, bank = context.next_move, context.current_question
     match move.move:
-        case Move.PROBE if move.point:
+        case MoveKind.PROBE if move.point:
             return texts()["probe"].format(point=move.point)
-        case Move.DEEPER:
+        case MoveKind.DEEPER:
             return texts()["deeper"]
-        case Move.EASIER if bank is not None:
+        case MoveKind.EASIER if bank is not None:
             return texts()["easier"].format(question=bank.easier)
         case _:
             return texts()["concrete"]

@@ -2,8 +2,8 @@
 
 import re
 
+from prepserver.interview.dialogue.decision import MoveKind
 from prepserver.interview.dialogue.hint_ladder import hint_text
-from prepserver.interview.dialogue.moves import Move
 from prepserver.interview.dialogue.phrases import phrase
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.turns.steps import Step
@@ -51,7 +51,7 @@ def known_reply(step: Step, context: PromptContext) -> str | None:
     match step:
         case Step.QUESTION if english and context.opens_topic and context.topic is not None:
             return f"{transition(context)} {context.topic.topic.question}"
-        case Step.QUESTION if english and context.next_move.move is Move.EASIER:
+        case Step.QUESTION if english and context.next_move.move is MoveKind.EASIER:
             base = context.current_question
             return None if base is None else f"{transition(context)} {base.easier}"
         case Step.REPLY:

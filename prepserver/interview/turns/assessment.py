@@ -8,7 +8,8 @@ import structlog
 from prepserver.engines.types import ModelInfo, TextDelta, Usage
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
-from prepserver.interview.dialogue.moves import Assessed, Move, NextMove
+from prepserver.interview.dialogue.decision import MoveKind
+from prepserver.interview.dialogue.moves import Assessed, NextMove
 from prepserver.interview.prompts.build import build_decision_prompt
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.instruct import COVERED, OFF_TOPIC, QUESTION_BACK, points_of
@@ -35,7 +36,7 @@ async def assess(
     """
     assessed = _assess_by_rules(context)
     move = _choose_move(context, assessed, in_time=in_time)
-    if move.move is not Move.PROBE or assessed.intent is not Intent.ANSWER:
+    if move.move is not MoveKind.PROBE or assessed.intent is not Intent.ANSWER:
         return assessed, move
     try:
         info = await gateway.model_info(call)
@@ -60,23 +61,23 @@ def _choose_move(context: PromptContext, assessed: Assessed, *, in_time: bool) -
     left = context.spec.questions - asked
     planned = context.agenda.planned
     if left <= 0 or not in_time:
-        return NextMove(move=Move.CLOSE)
+        return NextMove(move=MoveKind.CLOSE)
     current = context.agenda.current
     on_topic = [
         each for each in context.asked.values() if current and each.topic == current.topic.id
     ]
     exhausted = len(on_topic) > MAX_PROBES or left <= len(planned)
     if planned and (exhausted or assessed.intent is Intent.SKIP):
-        return NextMove(move=Move.NEXT)
+        return NextMove(move=MoveKind.NEXT)
     if assessed.intent is Intent.DONT_KNOW:
-        if any(each.move is Move.EASIER for each in on_topic):
-            return NextMove(move=Move.NEXT if planned else Move.CLOSE)
-        return NextMove(move=Move.EASIER)
+        if any(each.move is MoveKind.EASIER for each in on_topic):
+            return NextMove(move=MoveKind.NEXT if planned else MoveKind.CLOSE)
+        return NextMove(move=MoveKind.EASIER)
     if assessed.vague:
-        return NextMove(move=Move.CONCRETE)
+        return NextMove(move=MoveKind.CONCRETE)
     if assessed.missing:
-        return NextMove(move=Move.PROBE, point=assessed.missing[0])
-    return NextMove(move=Move.DEEPER)
+        return NextMove(move=MoveKind.PROBE, point=assessed.missing[0])
+    return NextMove(move=MoveKind.DEEPER)
 
 
 async def _ask_model(
@@ -105,9 +106,9 @@ async def _ask_model(
     if chosen == OFF_TOPIC and certain:
         return msgspec.structs.replace(assessed, intent=Intent.OFF_TOPIC), move
     if chosen == COVERED:
-        return assessed, NextMove(move=Move.DEEPER)
+        return assessed, NextMove(move=MoveKind.DEEPER)
     question = context.open_question
     known = points_of(context, question.topic if question is not None else "")
     if chosen.isdigit() and 0 < int(chosen) <= len(known):
-        return assessed, NextMove(move=Move.PROBE, point=known[int(chosen) - 1])
+        return assessed, NextMove(move=MoveKind.PROBE, point=known[int(chosen) - 1])
     return assessed, move
