@@ -9,7 +9,7 @@ __all__ = ["AskedQuestion", "Assessed", "NextMove"]
 
 
 class NextMove(Struct, frozen=True, kw_only=True):
-    """MoveKind that was decided, with the point of the answer that a probe asks for."""
+    """Move that was decided, with the point of the answer that a probe asks for."""
 
     move: MoveKind
     point: str = ""

@@ -3,15 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import NOTHING_EXPECTED, ExpectedSpeech, Transcription
-from prepserver.interview.prompts.context import PromptContext
+from prepserver.interview.agenda import StoredAgenda
 from prepserver.interview.speech.expected import MAX_SPELLINGS, expect_speech
+from prepserver.wire.agenda import SkillEvidence, Where
 from prepserver.wire.protocol import InterviewSpec, MessageKind
 from tests.server.interview.conversation import LOUD, open_room
 from tests.support.clock import ManualClock
+from tests.support.contexts import context_after
 from tests.support.loop import asynchronous
 from tests.support.rooms import Rooms
 
@@ -19,9 +22,12 @@ JOB = "You will run services on Kubernetes, with PostgreSQL and gRPC at Ledgerli
 
 
 def expect(*skills: str, **spec: Any) -> ExpectedSpeech:
-    context = PromptContext(
-        spec=InterviewSpec(role="SRE", **spec), skills=skills, main_questions=(), messages=()
+    agenda = StoredAgenda(
+        skills=tuple(
+            SkillEvidence(name=name, spelling=name, quote=name, where=Where.JOB) for name in skills
+        )
     )
+    context = msgspec.structs.replace(context_after((), InterviewSpec(**spec)), agenda=agenda)
     return expect_speech(context)
 
 
