@@ -27,7 +27,9 @@ def expect(*skills: str, **spec: Any) -> ExpectedSpeech:
             SkillEvidence(name=name, spelling=name, quote=name, where=Where.JOB) for name in skills
         )
     )
-    context = msgspec.structs.replace(context_after((), InterviewSpec(**spec)), agenda=agenda)
+    context = msgspec.structs.replace(
+        context_after((), InterviewSpec(role="SRE", **spec)), agenda=agenda
+    )
     return expect_speech(context)
 
 
