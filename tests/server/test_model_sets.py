@@ -165,7 +165,7 @@ def test_a_missing_set_names_the_model_to_fetch(models: Path) -> None:
         (STRONG, ""),
         (Machine(memory=1_500_000, cores=1), ""),
         (Machine(memory=1_499_999, cores=1), "memory"),
-        (Machine(memory=2_000_000, cores=0), "cores"),
+        (Machine(memory=2_000_000, cores=0), "processor core"),
         (Machine(memory=0, cores=0), "memory"),
     ],
 )
