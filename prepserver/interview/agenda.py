@@ -17,6 +17,7 @@ from prepserver.wire.agenda import (
     Topic,
     TopicKind,
     TopicStatus,
+    Where,
 )
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import InterviewSpec
@@ -102,22 +103,21 @@ def plan_agenda(bank: Bank, spec: InterviewSpec, seed: int) -> StoredAgenda:
     """
     skills = bank.find_evidence(spec.role, spec.job_description, spec.resume)
     names = [skill.name for skill in skills] or list(bank.typical_skills(spec.role))
-    questions = list(select_main_questions(bank, spec, names, seed))
     closing = spec.questions >= CLOSING_FROM
-    topics = min(MAX_TOPICS, max(1, (spec.questions - 1 - closing) // 2))
-    opening, main = questions[:1], questions[1 : topics + 1]
-    if spec.questions == 1:
-        opening, main = [], questions[:1]
+    count = min(MAX_TOPICS, max(1, (spec.questions - 1 - closing) // 2))
+    opener = bank.select_opener(seed) if spec.questions > 1 else None
+    main = _main_questions(bank, spec, names, count, seed)
+    closers = bank.select_closers(int(closing), seed)
     planned = [
-        *((question, TopicKind.OPENING) for question in opening),
-        *((question, TopicKind.TOPIC) for question in main),
-        *((question, TopicKind.CLOSING) for question in _closers(bank, seed)[: int(closing)]),
+        *((question, TopicKind.OPENING, "") for question in (opener,) if question is not None),
+        *((question, TopicKind.TOPIC, line) for question, line in main),
+        *((question, TopicKind.CLOSING, "") for question in closers),
     ]
     minutes = _minutes_per_topic(spec, len(planned))
     return StoredAgenda(
         topics=tuple(
-            _plan_topic(question, kind, skills, minutes, number)
-            for number, (question, kind) in enumerate(planned, 1)
+            _plan_topic(question, kind, skills, minutes, number, line)
+            for number, (question, kind, line) in enumerate(planned, 1)
         ),
         skills=tuple(skills),
     )
@@ -213,23 +213,46 @@ def _bad_agenda(number: int, problem: str) -> BadRequest:
     )
 
 
-def _closers(bank: Bank, seed: int) -> list[Question]:
-    closers = [question for question in bank.questions if question.closer]
-    start = seed % len(closers) if closers else 0
-    return [*closers[start:], *closers[:start]]
+def _main_questions(
+    bank: Bank, spec: InterviewSpec, skills: Sequence[str], count: int, seed: int
+) -> list[tuple[Question, str]]:
+    """Return the main questions, each with the line of the job description from which it was made,
+    or an empty text.
+
+    Every third question is made from the job description if it has lines of which a question can be
+    made; for a role of an unknown craft, every second one.
+    """
+    selected = [
+        (question, "")
+        for question in select_main_questions(bank, spec, skills, seed)
+        # The opening is about the candidate already.
+        if not question.usual and not (question.opener and set(skills).isdisjoint(question.skills))
+    ]
+    every = 3 if bank.typical_skills(spec.role) else 2
+    made = iter(bank.make_job_questions(spec.job_description))
+    for position in range(every - 1, count, every):
+        if (job := next(made, None)) is not None:
+            selected.insert(position, (job.question, job.line))
+    return selected[:count]
 
 
 def _plan_topic(
-    question: Question, kind: TopicKind, skills: Sequence[SkillEvidence], minutes: int, number: int
+    question: Question,
+    kind: TopicKind,
+    skills: Sequence[SkillEvidence],
+    minutes: int,
+    number: int,
+    line: str,
 ) -> PlannedTopic:
+    """Plan a topic whose reason is `line` or, if that is empty, the evidence for its skill."""
     evidence = next((skill for skill in skills if skill.name in question.skills), None)
     topic = Topic(
         id=f"topic-{number}",
         kind=kind,
         skill=evidence.name if evidence is not None else "",
         question=question.text,
-        reason=evidence.quote if evidence is not None else "",
-        where=evidence.where if evidence is not None else None,
+        reason=line or (evidence.quote if evidence is not None else ""),
+        where=Where.JOB if line else evidence.where if evidence is not None else None,
         minutes=minutes,
     )
     return PlannedTopic(topic=topic, question=question)

@@ -5,9 +5,9 @@ import msgspec
 from prepserver.engines.types import Transcription
 from prepserver.errors import Conflict
 from prepserver.interview.agenda import StoredAgenda, edit_agenda
-from prepserver.interview.dialogue.decision import MoveKind
+from prepserver.interview.dialogue.decision import Move, MoveKind
 from prepserver.interview.dialogue.intents import classify_intent
-from prepserver.interview.dialogue.moves import AskedQuestion, Assessed, NextMove
+from prepserver.interview.dialogue.records import AskedQuestion, AssessedAnswer
 from prepserver.interview.dialogue_store import DialogueStore
 from prepserver.interview.hints import HintTimer
 from prepserver.interview.prompts.context_store import ContextStore
@@ -107,7 +107,7 @@ class Conversation:
         self._room.broadcast_agenda()
 
     def _open_first_topic(self, agenda: StoredAgenda) -> StoredAgenda:
-        self._dialogue.save_next_move(NextMove(move=MoveKind.NEXT))
+        self._dialogue.save_next_move(Move(MoveKind.NEXT))
         return agenda.advance()
 
     # --- Messages of the candidate ------------------------------------------------------------
@@ -136,7 +136,7 @@ class Conversation:
     def add_transcription(self, message: wire.Message, transcription: Transcription) -> None:
         self._transcript.add_transcription(message.id, transcription)
 
-    def assess_answer(self, assessed: Assessed, next_move: NextMove) -> Step:
+    def assess_answer(self, assessed: AssessedAnswer, next_move: Move) -> Step:
         """Store what the last answer was and covered, and the next move."""
         answer = self._transcript.last_answer()
         assert answer is not None
@@ -148,12 +148,12 @@ class Conversation:
         if kind is MessageKind.REQUEST:
             return Step.REPLY
         self._dialogue.add_assessment(answer.id, assessed)
-        if self._end_requested or next_move.move is MoveKind.CLOSE:
+        if self._end_requested or next_move.kind is MoveKind.CLOSE:
             return Step.CLOSING
         agenda = self._dialogue.agenda()
-        if next_move.move is MoveKind.NEXT and agenda is not None:
+        if next_move.kind is MoveKind.NEXT and agenda is not None:
             if not agenda.planned:
-                next_move = NextMove(move=MoveKind.DEEPER)
+                next_move = Move(MoveKind.DEEPER)
             else:
                 self._dialogue.save_agenda(agenda.advance())
                 self._room.broadcast_agenda()
@@ -207,14 +207,13 @@ class Conversation:
         return None
 
     def _add_asked(self, message: wire.Message, agenda: StoredAgenda | None) -> None:
-        move = self._dialogue.next_move() or NextMove(move=MoveKind.NEXT)
+        move = self._dialogue.next_move() or Move(MoveKind.NEXT)
         current = agenda.current if agenda is not None else None
         question = current.question if current is not None else None
         from_bank = message.source is not wire.Source.MODEL
         asked = AskedQuestion(
             topic=message.topic,
-            move=move.move,
-            point=move.point,
+            move=move,
             question_id=question.id if question is not None and from_bank else "",
         )
         self._dialogue.add_asked(message, asked)

@@ -3,7 +3,8 @@
 import msgspec
 
 from prepserver.interview.agenda import PlannedTopic, StoredAgenda
-from prepserver.interview.dialogue.moves import AskedQuestion, Assessed, NextMove
+from prepserver.interview.dialogue.decision import Move
+from prepserver.interview.dialogue.records import AskedQuestion, AssessedAnswer
 from prepserver.interview.questions.bank import Bank
 from prepserver.objects.storage import Storage
 from prepserver.wire.agenda import Topic, TopicStatus
@@ -62,11 +63,11 @@ class DialogueStore:
 
     # --- Moves --------------------------------------------------------------------------------
 
-    def next_move(self) -> NextMove | None:
+    def next_move(self) -> Move | None:
         """Return the move that was decided for the next question, or None if there is none."""
-        return self._storage.get(_NEXT_MOVE, NextMove)
+        return self._storage.get(_NEXT_MOVE, Move)
 
-    def save_next_move(self, move: NextMove) -> None:
+    def save_next_move(self, move: Move) -> None:
         self._storage.put(_NEXT_MOVE, move)
 
     def asked(self) -> dict[str, AskedQuestion]:
@@ -81,7 +82,7 @@ class DialogueStore:
             msgspec.json.encode(asked),
         )
 
-    def add_assessment(self, message_id: str, assessed: Assessed) -> None:
+    def add_assessment(self, message_id: str, assessed: AssessedAnswer) -> None:
         """Store what the answer with this id covered."""
         self._storage.sql(
             "INSERT OR REPLACE INTO assessments VALUES (?, ?)",
@@ -89,9 +90,9 @@ class DialogueStore:
             msgspec.json.encode(assessed),
         )
 
-    def assessment(self, message_id: str) -> Assessed | None:
+    def assessment(self, message_id: str) -> AssessedAnswer | None:
         """Return what the answer with this id covered, or None if it was not assessed."""
         row = self._storage.row(
             "SELECT assessment FROM assessments WHERE message_id = ?", message_id
         )
-        return None if row is None else msgspec.json.decode(row[0], type=Assessed)
+        return None if row is None else msgspec.json.decode(row[0], type=AssessedAnswer)

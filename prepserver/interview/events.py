@@ -5,7 +5,8 @@ from msgspec import Struct
 from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.errors import PrepServerError
 from prepserver.interview.agenda import StoredAgenda
-from prepserver.interview.dialogue.moves import Assessed, NextMove
+from prepserver.interview.dialogue.decision import Move
+from prepserver.interview.dialogue.records import AssessedAnswer
 from prepserver.interview.prompts.context import HistorySummary
 from prepserver.wire.protocol import Quota, Source
 
@@ -65,8 +66,8 @@ class AgendaPlanned(EpochEvent, frozen=True, kw_only=True):
 
 
 class AnswerAssessed(EpochEvent, frozen=True, kw_only=True):
-    assessed: Assessed
-    next_move: NextMove
+    assessed: AssessedAnswer
+    next_move: Move
 
 
 class AnswerTranscribed(EpochEvent, frozen=True, kw_only=True):

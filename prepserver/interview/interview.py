@@ -91,7 +91,7 @@ class InterviewObject(DurableObject):
             context_store=self._context_store,
             prefetcher=self._prefetcher,
         )
-        self._lifecycle = TurnLifecycle(parts, self._seconds_left)
+        self._lifecycle = TurnLifecycle(parts, self._minutes_left)
 
     # --- Called by other objects and by the HTTP routes ---------------------------------------
 
@@ -404,9 +404,9 @@ class InterviewObject(DurableObject):
         self._transcript.add_transcription(message.id, transcription)
         self._lifecycle.advance(turn, step)
 
-    def _seconds_left(self) -> float | None:
-        """Return the seconds left for the interview, which may be negative; None means no limit."""
+    def _minutes_left(self) -> float | None:
+        """Return the minutes left for the interview, which may be negative; None means no limit."""
         spec = self.context.storage.get("spec", wire.InterviewSpec)
         if spec is None or not spec.minutes or (first := self._transcript.first_question()) is None:
             return None
-        return first.created_at + 60.0 * spec.minutes - self.context.clock.now()
+        return spec.minutes - (self.context.clock.now() - first.created_at) / 60.0

@@ -13,8 +13,7 @@ import msgspec
 
 from prepserver.engines.types import ModelInfo, Priority, Prompt
 from prepserver.interview.agenda import plan_agenda
-from prepserver.interview.dialogue.decision import MoveKind
-from prepserver.interview.dialogue.moves import NextMove
+from prepserver.interview.dialogue.decision import Move, MoveKind
 from prepserver.interview.prompts.build import (
     build_history_summary_prompt,
     build_prefill_prompt,
@@ -89,7 +88,7 @@ class SampleInterview:
         self._context = PromptContext(
             spec=spec,
             agenda=plan_agenda(_BANK, spec, seed).advance(),
-            next_move=NextMove(move=MoveKind.DEEPER),
+            next_move=Move(MoveKind.DEEPER),
             messages=(),
         )
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from prepserver.interview.agenda import PlannedTopic, StoredAgenda
-from prepserver.interview.dialogue.decision import MoveKind
-from prepserver.interview.dialogue.moves import AskedQuestion, NextMove
+from prepserver.interview.dialogue.decision import Move, MoveKind
+from prepserver.interview.dialogue.records import AskedQuestion
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.questions.bank import Question, load_bank
 from prepserver.interview.questions.plan import select_main_questions
@@ -18,8 +18,8 @@ from prepserver.wire.protocol import (
     speaker_of,
 )
 
-OPEN_TOPIC = NextMove(move=MoveKind.NEXT)
-DEEPER = NextMove(move=MoveKind.DEEPER)
+OPEN_TOPIC = Move(MoveKind.NEXT)
+DEEPER = Move(MoveKind.DEEPER)
 
 
 def message(
@@ -39,7 +39,7 @@ def message(
 
 
 def context_after(
-    answers: Sequence[str], spec: InterviewSpec | None = None, next_move: NextMove = DEEPER
+    answers: Sequence[str], spec: InterviewSpec | None = None, next_move: Move = DEEPER
 ) -> PromptContext:
     """Return the context of an interview in which the candidate has given `answers`, in order, to
     the main questions of as many topics.
@@ -61,7 +61,7 @@ def context_after(
     for planned, text in zip(topics, answers, strict=False):
         topic, position = planned.topic, len(messages)
         question = message(MessageKind.QUESTION, topic.question, position, topic.id)
-        asked[question.id] = AskedQuestion(topic=topic.id, move=MoveKind.NEXT)
+        asked[question.id] = AskedQuestion(topic=topic.id, move=Move(MoveKind.NEXT))
         answer = message(MessageKind.ANSWER, text, position + 1, intent=Intent.ANSWER)
         messages += (question, answer)
     return PromptContext(

@@ -175,12 +175,6 @@ class ControlTokenEscaper:
             return text
         return self._pattern.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
-    def last_control_end(self, text: str) -> int:
-        """Return the position after the last control token in the text, or 0 if there is none."""
-        if self._pattern is None:
-            return 0
-        return max((match.end() for match in self._pattern.finditer(text)), default=0)
-
 
 # --- Forms of a chat --------------------------------------------------------------------------
 

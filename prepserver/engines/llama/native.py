@@ -155,16 +155,15 @@ class LlamaContext:
         source = lib.llama_model_chat_template(self._model, None)
         return source.decode("utf-8", "replace") if source else ""
 
-    def tokenize(self, text: str, *, parse_control: bool, continues: bool = False) -> list[int]:
+    def tokenize(self, text: str, *, parse_control: bool) -> list[int]:
         """Return the tokens of a text.
 
         With `parse_control`, the text of a control token becomes that token; otherwise the text
         becomes ordinary tokens. A begin token is added if the model expects one, unless the text
-        already starts with a parsed begin token or `continues` other text.
+        already starts with a parsed begin token.
         """
         data = text.encode()
-        starts = parse_control and self.bos_text and text.startswith(self.bos_text)
-        add_bos = not (continues or starts)
+        add_bos = not (parse_control and self.bos_text and text.startswith(self.bos_text))
         size = len(data) + 8
         while True:
             tokens = (lib.llama_token * size)()

@@ -44,40 +44,25 @@ class PromptTokenizer:
         """Return the tokens of the prompt with each of its options appended.
 
         An option is never tokenised alone, because some vocabularies merge its first characters
-        with the prompt's last ones. But nothing is merged across a control token, so a chat is
-        tokenised once, and its end with each option. Raises InferenceError, code `bad_chat`, if a
-        chat cannot be rendered.
+        with the prompt's last ones. Raises InferenceError, code `bad_chat`, if a chat cannot be
+        rendered.
         """
         text = self._render(prompt)
         replies = [prompt.opening + option for option in prompt.options]
-        sequences = [self._tokenize(prompt, text, replies[0])]
-        end = text[self._escaper.last_control_end(text) :] if prompt.turns else text
-        ends = [self._tokenize(prompt, end, reply, continues=True) for reply in replies]
-        head = len(sequences[0]) - len(ends[0])
-        if sequences[0][head:] == ends[0]:
-            sequences = [sequences[0][:head] + tokens for tokens in ends]
-        else:  # the template's last control token absorbs the spaces that follow it
-            sequences += [self._tokenize(prompt, text, reply) for reply in replies[1:]]
+        sequences = [self._tokenize(prompt, text, reply) for reply in replies]
         if len({tokens[0] for tokens in sequences}) > 1:
             # A model needs at least one token to continue.
             newline = self._tokenize(prompt, "", "\n")
             sequences = [newline + tokens for tokens in sequences]
         return sequences
 
-    def _tokenize(
-        self, prompt: Prompt, text: str, reply: str, *, continues: bool = False
-    ) -> list[int]:
-        """Return the tokens of a rendered prompt with the beginning of its reply, at least one.
-
-        With `continues`, the text is the end of the rendered prompt.
-        """
+    def _tokenize(self, prompt: Prompt, text: str, reply: str) -> list[int]:
+        """Return the tokens of a rendered prompt with the beginning of its reply, at least one."""
         if prompt.turns:
-            text, parse_control = text + self._escaper.escape(reply), True
-        else:
-            # Control tokens are not parsed here, so those in user text remain text.
-            # A model needs at least one token to continue.
-            text, parse_control = text + reply or "\n", False
-        return self._native.tokenize(text, parse_control=parse_control, continues=continues)
+            return self._native.tokenize(text + self._escaper.escape(reply), parse_control=True)
+        # Control tokens are not parsed here, so those in user text remain text.
+        # A model needs at least one token to continue.
+        return self._native.tokenize(text + reply or "\n", parse_control=False)
 
     def _render(self, prompt: Prompt) -> str:
         if not prompt.turns:

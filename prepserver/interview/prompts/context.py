@@ -3,8 +3,8 @@
 from msgspec import Struct
 
 from prepserver.interview.agenda import PlannedTopic, StoredAgenda
-from prepserver.interview.dialogue.decision import MoveKind
-from prepserver.interview.dialogue.moves import AskedQuestion, Assessed, NextMove
+from prepserver.interview.dialogue.decision import Move, MoveKind
+from prepserver.interview.dialogue.records import AskedQuestion, AssessedAnswer
 from prepserver.interview.questions.bank import Question
 from prepserver.wire.protocol import InterviewSpec, Message, MessageKind
 
@@ -24,13 +24,13 @@ class PromptContext(Struct, frozen=True, kw_only=True):
 
     spec: InterviewSpec
     agenda: StoredAgenda
-    next_move: NextMove
-    """MoveKind for which the next question is asked."""
+    next_move: Move
+    """Move for which the next question is asked."""
     messages: tuple[Message, ...]
     """All messages of the transcript."""
     asked: dict[str, AskedQuestion] = {}
     """Records of the questions that were asked, by message id."""
-    assessed: Assessed | None = None
+    assessed: AssessedAnswer | None = None
     """What the last answer covered, or None if it was not assessed."""
     visible_messages: tuple[Message, ...] = ()
     """Messages that the prompt contains, truncated to fit the model's context."""
@@ -87,7 +87,7 @@ class PromptContext(Struct, frozen=True, kw_only=True):
     @property
     def opens_topic(self) -> bool:
         """True if the next question is the main question of a topic."""
-        return self.next_move.move is MoveKind.NEXT
+        return self.next_move.kind is MoveKind.NEXT
 
     @property
     def open_question(self) -> Message | None:

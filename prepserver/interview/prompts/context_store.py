@@ -2,8 +2,7 @@
 
 from prepserver.gateway.gateway import Call
 from prepserver.interview.agenda import StoredAgenda
-from prepserver.interview.dialogue.decision import MoveKind
-from prepserver.interview.dialogue.moves import NextMove
+from prepserver.interview.dialogue.decision import Move, MoveKind
 from prepserver.interview.dialogue_store import DialogueStore
 from prepserver.interview.prompts.context import HistorySummary, PromptContext
 from prepserver.interview.room import Room
@@ -69,7 +68,7 @@ class ContextStore:
         return PromptContext(
             spec=storage.get("spec", wire.InterviewSpec) or wire.InterviewSpec(),
             agenda=self._dialogue.agenda() or StoredAgenda(),
-            next_move=self._dialogue.next_move() or NextMove(move=MoveKind.NEXT),
+            next_move=self._dialogue.next_move() or Move(MoveKind.NEXT),
             messages=tuple(messages),
             asked=self._dialogue.asked(),
             assessed=self._dialogue.assessment(answer.id) if answer is not None else None,

@@ -182,7 +182,7 @@ def _topic_of_answer(context: PromptContext) -> str:
 
 def _ask_line(context: PromptContext) -> str:
     move, bank = context.next_move, context.current_question
-    match move.move:
+    match move.kind:
         case MoveKind.PROBE if move.point:
             return texts()["probe"].format(point=move.point)
         case MoveKind.DEEPER:

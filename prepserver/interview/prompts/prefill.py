@@ -60,13 +60,17 @@ class Prefetcher:
         """Start to prefill the conversation with `draft`, in place of any earlier draft.
 
         `epoch` is the interview's current epoch. Do nothing if the draft is unchanged, a turn is
-        active or no question is open.
+        active, or no question is open although one was asked. Before the first question, what is
+        known of the interview is prefilled.
         """
         draft = draft.strip()
         if (
             draft == self._draft
             or self._turns.active() is not None
-            or self._transcript.open_question() is None
+            or (
+                self._transcript.open_question() is None
+                and self._transcript.first_question() is not None
+            )
         ):
             return
         self._draft = draft

@@ -51,7 +51,7 @@ def known_reply(step: Step, context: PromptContext) -> str | None:
     match step:
         case Step.QUESTION if english and context.opens_topic and context.topic is not None:
             return f"{transition(context)} {context.topic.topic.question}"
-        case Step.QUESTION if english and context.next_move.move is MoveKind.EASIER:
+        case Step.QUESTION if english and context.next_move.kind is MoveKind.EASIER:
             base = context.current_question
             return None if base is None else f"{transition(context)} {base.easier}"
         case Step.REPLY:

@@ -4,12 +4,14 @@ from contextlib import aclosing
 
 import msgspec
 import structlog
+from msgspec import Struct
 
-from prepserver.engines.types import ModelInfo, TextDelta, Usage
+from prepserver.engines.types import TextDelta, Usage
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
-from prepserver.interview.dialogue.decision import MoveKind
-from prepserver.interview.dialogue.moves import Assessed, NextMove
+from prepserver.interview.dialogue.coverage import Assessment, assess_answer
+from prepserver.interview.dialogue.decision import Move, MoveKind, Situation, decide_move
+from prepserver.interview.dialogue.records import AssessedAnswer
 from prepserver.interview.prompts.build import build_decision_prompt
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.instruct import COVERED, OFF_TOPIC, QUESTION_BACK, points_of
@@ -20,95 +22,97 @@ __all__ = ["assess"]
 MIN_PROBABILITY = 0.6
 """Probability from which the model's word is taken that a message is no answer."""
 
-MAX_PROBES = 2
-"""Maximum number of follow-up questions on a topic."""
-
 log = structlog.get_logger(__name__)
 
 
+class _Opinion(Struct, frozen=True):
+    """What the model says about an answer."""
+
+    intent: Intent
+    missing: str = ""
+    """Point that the answer leaves out; empty if the model names none."""
+    complete: bool = False
+    """True if the model finds that the answer covers all points."""
+
+
 async def assess(
-    gateway: Gateway, call: Call, context: PromptContext, *, in_time: bool
-) -> tuple[Assessed, NextMove]:
+    gateway: Gateway, call: Call, context: PromptContext, *, minutes_left: float | None
+) -> tuple[AssessedAnswer, Move]:
     """Return what the last answer was and covered, and the next move.
 
-    A model that follows instructions decides which point is missing, and whether the message is an
-    answer at all, unless the rules have decided. If the model fails, the rules decide alone.
+    The rules decide, and a model that follows instructions says which point is missing, and whether
+    the message is an answer at all if the rules do not know. A model is asked only if its word can
+    change the next move. If it fails, the rules decide alone.
     """
-    assessed = _assess_by_rules(context)
-    move = _choose_move(context, assessed, in_time=in_time)
-    if move.move is not MoveKind.PROBE or assessed.intent is not Intent.ANSWER:
-        return assessed, move
-    try:
-        info = await gateway.model_info(call)
-        if not info.few_shot:
-            return await _ask_model(gateway, call, info, context, assessed, move)
-    except InferenceError as error:
-        log.warning("turn.decision_failed", interview=call.interview, code=error.code)
-    return assessed, move
-
-
-def _assess_by_rules(context: PromptContext) -> Assessed:
-    question = context.open_question
-    answer = context.messages[-1]
-    points = points_of(context, question.topic if question is not None else "")
+    answer, topic = context.messages[-1], context.agenda.current
+    question, points = context.open_question, points_of(context, topic.topic.id if topic else "")
+    text = question.text if question is not None else ""
+    given = " ".join(context.answers_on_topic) or answer.text
+    assessment = assess_answer(text, points, given)
     intent = answer.intent or Intent.ANSWER
-    vague = len(answer.text.split()) < 12
-    return Assessed(intent=intent, vague=vague, missing=points)
+    situation = _situation(context, intent, assessment, minutes_left)
+    move = decide_move(situation)
+    if move.kind is not MoveKind.PROBE and answer.intent is not None:
+        return AssessedAnswer(intent=intent, assessment=assessment), move
+    opinion = await _ask_model(gateway, call, context, points)
+    if opinion is None:
+        return AssessedAnswer(intent=intent, assessment=assessment), move
+    if opinion.intent is not Intent.ANSWER:
+        return AssessedAnswer(intent=opinion.intent, assessment=assessment), move
+    if move.kind is MoveKind.PROBE and opinion.complete:
+        move = Move(MoveKind.DEEPER)
+    else:
+        move = decide_move(situation, opinion.missing)
+    return AssessedAnswer(intent=intent, assessment=assessment), move
 
 
-def _choose_move(context: PromptContext, assessed: Assessed, *, in_time: bool) -> NextMove:
-    asked = len(context.asked_questions)
-    left = context.spec.questions - asked
-    planned = context.agenda.planned
-    if left <= 0 or not in_time:
-        return NextMove(move=MoveKind.CLOSE)
-    current = context.agenda.current
-    on_topic = [
-        each for each in context.asked.values() if current and each.topic == current.topic.id
+def _situation(
+    context: PromptContext, intent: Intent, assessment: Assessment, minutes_left: float | None
+) -> Situation:
+    topic = context.agenda.current
+    asked = [
+        context.asked[message.id]
+        for message in context.messages
+        if message.id in context.asked and topic is not None and message.topic == topic.topic.id
     ]
-    exhausted = len(on_topic) > MAX_PROBES or left <= len(planned)
-    if planned and (exhausted or assessed.intent is Intent.SKIP):
-        return NextMove(move=MoveKind.NEXT)
-    if assessed.intent is Intent.DONT_KNOW:
-        if any(each.move is MoveKind.EASIER for each in on_topic):
-            return NextMove(move=MoveKind.NEXT if planned else MoveKind.CLOSE)
-        return NextMove(move=MoveKind.EASIER)
-    if assessed.vague:
-        return NextMove(move=MoveKind.CONCRETE)
-    if assessed.missing:
-        return NextMove(move=MoveKind.PROBE, point=assessed.missing[0])
-    return NextMove(move=MoveKind.DEEPER)
+    if intent not in (Intent.ANSWER, Intent.DONT_KNOW):
+        intent = Intent.SKIP  # the candidate stays beside the subject, so the interview goes on
+    return Situation(
+        intent=intent,
+        assessment=assessment,
+        moves=tuple(each.move for each in asked if each.move.kind is not MoveKind.NEXT),
+        questions_left=context.spec.questions - len(context.asked_questions),
+        minutes_left=minutes_left,
+        topics_left=len(context.agenda.planned),
+    )
 
 
 async def _ask_model(
-    gateway: Gateway,
-    call: Call,
-    info: ModelInfo,
-    context: PromptContext,
-    assessed: Assessed,
-    move: NextMove,
-) -> tuple[Assessed, NextMove]:
-    prompt = build_decision_prompt(info, context, assessed.missing)
-    prompt = msgspec.structs.replace(prompt, conversation=call.interview)
-    chosen = ""
-    probabilities: tuple[float, ...] = ()
-    call = msgspec.structs.replace(call, purpose="decision")
-    async with aclosing(gateway.generate(call, prompt)) as events:
-        async for event in events:
-            match event:
-                case TextDelta(text=text):
-                    chosen += text
-                case Usage():
-                    probabilities = event.probabilities
-    certain = max(probabilities, default=0.0) >= MIN_PROBABILITY
-    if chosen == QUESTION_BACK and certain:
-        return msgspec.structs.replace(assessed, intent=Intent.QUESTION), move
-    if chosen == OFF_TOPIC and certain:
-        return msgspec.structs.replace(assessed, intent=Intent.OFF_TOPIC), move
-    if chosen == COVERED:
-        return assessed, NextMove(move=MoveKind.DEEPER)
-    question = context.open_question
-    known = points_of(context, question.topic if question is not None else "")
-    if chosen.isdigit() and 0 < int(chosen) <= len(known):
-        return assessed, NextMove(move=MoveKind.PROBE, point=known[int(chosen) - 1])
-    return assessed, move
+    gateway: Gateway, call: Call, context: PromptContext, points: tuple[str, ...]
+) -> _Opinion | None:
+    """Return the model's opinion about the last answer, or None if no model can give one."""
+    try:
+        info = await gateway.model_info(call)
+        if info.few_shot:
+            return None
+        prompt = build_decision_prompt(info, context, points)
+        prompt = msgspec.structs.replace(prompt, conversation=call.interview)
+        chosen, probabilities = "", {}
+        async with aclosing(
+            gateway.generate(msgspec.structs.replace(call, purpose="decision"), prompt)
+        ) as events:
+            async for event in events:
+                match event:
+                    case TextDelta(text=text):
+                        chosen += text
+                    case Usage():
+                        probabilities = dict(zip(prompt.options, event.probabilities, strict=False))
+    except InferenceError as error:
+        log.warning("turn.decision_failed", interview=call.interview, code=error.code)
+        return None
+    certain = probabilities.get(chosen, 1.0) >= MIN_PROBABILITY
+    if certain and chosen in (QUESTION_BACK, OFF_TOPIC):
+        return _Opinion(Intent.QUESTION if chosen == QUESTION_BACK else Intent.OFF_TOPIC)
+    if chosen.isdigit() and 0 < int(chosen) <= len(points):
+        return _Opinion(Intent.ANSWER, missing=points[int(chosen) - 1])
+    return _Opinion(Intent.ANSWER, complete=chosen == COVERED)

@@ -49,12 +49,12 @@ class TurnParts(Struct, frozen=True, kw_only=True):
 class TurnLifecycle:
     """Begin, steps and end of the turns of one interview, of which at most one is active."""
 
-    def __init__(self, parts: TurnParts, seconds_left: Callable[[], float | None]) -> None:
-        """`seconds_left` returns the time left for the interview; None means no limit."""
+    def __init__(self, parts: TurnParts, minutes_left: Callable[[], float | None]) -> None:
+        """`minutes_left` returns the minutes left for the interview; None means no limit."""
         self._parts = parts
         self._store = parts.store
         self._room = parts.room
-        self._seconds_left = seconds_left
+        self._minutes_left = minutes_left
         self.running: Turn | None = None
         """Turn whose background task is running, or None."""
         self.epoch = 0
@@ -85,7 +85,6 @@ class TurnLifecycle:
         self.epoch += 1
         recording, prompt_context = turn.recording, parts.context_store.load()
         live = parts.audio.finish_transcribing(recording) if recording else None
-        left = self._seconds_left()
         work = runner.TurnWork(
             epoch=self.epoch,
             step=turn.step,
@@ -94,7 +93,7 @@ class TurnLifecycle:
             seed=turn.number * 100 + turn.attempt * 10,
             pcm=parts.recordings.stored_pcm(recording) if recording and live is None else b"",
             expected_speech=expect_speech(prompt_context),
-            in_time=left is None or left > 0,
+            minutes_left=self._minutes_left(),
             live_transcription=live,
         )
         parts.prefetcher.invalidate()

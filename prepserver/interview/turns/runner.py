@@ -68,8 +68,8 @@ class TurnWork(Struct, frozen=True, kw_only=True):
     """Recording to transcribe, as PCM16 at 16 kHz; empty if there is no recording, or if there is a
     `live_transcription`."""
     expected_speech: ExpectedSpeech = ExpectedSpeech()
-    in_time: bool = True
-    """False once the time for the interview is used up."""
+    minutes_left: float | None = None
+    """Minutes left for the interview, which may be negative; None means no limit."""
     live_transcription: LiveTranscription | None = None
     """Live transcription of the recording, or None if there is none."""
 
@@ -95,7 +95,7 @@ async def run(work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: 
                 post(AgendaPlanned(epoch=work.epoch, agenda=await plan))
             case Step.ASSESS:
                 assessed, move = await assess(
-                    gateway, work.call, work.prompt_context, in_time=work.in_time
+                    gateway, work.call, work.prompt_context, minutes_left=work.minutes_left
                 )
                 post(AnswerAssessed(epoch=work.epoch, assessed=assessed, next_move=move))
             case _:
