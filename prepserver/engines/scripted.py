@@ -167,7 +167,7 @@ def _prompt_text(prompt: Prompt) -> str:
 def _reply_text(prompt: Prompt) -> str:
     digest = hashlib.sha256(f"{_prompt_text(prompt)}{prompt.seed}".encode()).hexdigest()[:6]
     match prompt.purpose:
-        case "question":
+        case "question" | "rephrase" | "translation":
             topic, angle = _WORDS[int(digest[0], 16)], _WORDS[int(digest[1], 16)]
             return f"What did {topic} teach you about {angle} {digest}?"
         case "hint":

@@ -12,9 +12,10 @@ import pytest
 from prepserver.accounts.tokens import Tokens, load_signing_key
 from prepserver.accounts.users import Users
 from prepserver.clock import SystemClock
+from prepserver.wire import client_messages, rest
 from prepserver.wire import protocol as wire
-from prepserver.wire import rest
 from prepserver.wire.error_codes import ErrorCode
+from tests.support.room_client import open_room
 from tests.support.server import Reply, Server
 
 pytestmark = pytest.mark.e2e
@@ -23,6 +24,7 @@ PATHS = {
     "/auth/token": {"get"},
     "/api/interviews": {"get", "post"},
     "/api/interviews/{id}": {"get", "patch", "delete"},
+    "/api/interviews/{id}/agenda": {"get", "put"},
     "/api/interviews/{id}/messages": {"get"},
     "/api/interviews/{id}/messages/{message}/speech": {"get"},
     "/api/gateway/stats": {"get"},
@@ -263,15 +265,19 @@ def test_health_needs_no_credential(server: Server) -> None:
 
 
 def test_the_quota_is_reported(server: Server) -> None:
-    """The reported quota is full for a new user and decreases with the user's first question."""
+    """The reported quota is full for a new user and decreases with the first question that the
+    model writes."""
     key = server.add_user("carol")
     fresh = server.request("GET", "/api/ratelimit", key=key)
     assert fresh.body == {"limit": 1_000, "remaining": 1_000, "reset": None}
     id = server.request("POST", "/api/interviews", key=key, body={}).body["id"]
-    while not server.request("GET", f"/api/interviews/{id}/messages", key=key).body["messages"]:
-        time.sleep(0.02)
+    with open_room(server.room("interview", id, server.token(key))) as room:
+        room.wait_for_question()
+        assert server.request("GET", "/api/ratelimit", key=key).body["remaining"] == 1_000
+        room.send(client_messages.UserMessage(text="I wrote a service in Python."))
+        room.next_of_kind(wire.MessageKind.QUESTION)
     used = server.request("GET", "/api/ratelimit", key=key).body
-    assert used["remaining"] == 998
+    assert used["remaining"] == 999
     assert 86_000 < used["reset"] - time.time() <= 86_400
 
 

@@ -12,7 +12,9 @@ import pytest
 
 from prepserver.accounts.users import Users
 from prepserver.clock import SystemClock
+from prepserver.wire import client_messages
 from prepserver.wire.error_codes import ErrorCode
+from prepserver.wire.protocol import MessageKind
 from tests.support.room_client import open_room
 from tests.support.server import Server
 
@@ -29,11 +31,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def eve(watched: Server) -> str:
-    """Return the access key of an ordinary user whose interview has asked one question."""
+    """Return the access key of an ordinary user for whom the model has written one question."""
     key = watched.add_user("eve")
     interview = watched.request("POST", "/api/interviews", key=key, body={}).body["id"]
     with open_room(watched.room("interview", interview, watched.token(key))) as socket:
         socket.wait_for_question()
+        socket.send(client_messages.UserMessage(text="I wrote a service in Python."))
+        socket.next_of_kind(MessageKind.QUESTION)
     return key
 
 

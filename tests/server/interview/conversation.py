@@ -27,6 +27,27 @@ async def open_room(rooms: Rooms, **spec: Any) -> Client:
     return client
 
 
+async def start_reply(rooms: Rooms, **spec: Any) -> Client:
+    """Create an interview, answer its first question, and return the client once the first words
+    of the next question have arrived. Each word takes time."""
+    client = await open_room(rooms, **spec)
+    await client.send(answer("I wrote a service in Python."))
+    while not latest_deltas(client):
+        await rooms.advance(1.0)
+    return client
+
+
+def latest_deltas(client: Client) -> list[wire.Delta]:
+    """Return the deltas since the last complete message of the transcript."""
+    deltas: list[wire.Delta] = []
+    for message in client.messages:
+        if isinstance(message, wire.InterviewMessage):
+            deltas = []
+        elif isinstance(message, wire.Delta):
+            deltas.append(message)
+    return deltas
+
+
 async def wait_until_idle(client: Client) -> None:
     await client.until(
         lambda m: (

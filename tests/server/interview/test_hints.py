@@ -1,5 +1,6 @@
 """The timer for automatic hints, alone and in an interview."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from prepserver.objects.storage import Storage
 from prepserver.wire import client_messages
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind, Phase, Source
-from tests.server.interview.conversation import answer, message_kinds, request_snapshot
+from tests.server.interview.conversation import answer, message_kinds, open_room, request_snapshot
 from tests.support.clock import ManualClock
 from tests.support.loop import asynchronous
 from tests.support.rooms import Rooms
@@ -163,19 +164,14 @@ async def test_the_timer_survives_a_restart(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_answer_replaces_a_hint(tmp_path: Path) -> None:
-    """An answer that arrives while a hint is being generated cancels the hint."""
-    clock = ManualClock()
-    async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
-        view = await rooms.create()
-        client = await rooms.join(view.id)
-        while not any(isinstance(m, wire.InterviewMessage) for m in client.messages):
-            await rooms.advance(1.0)
-        await client.send(client_messages.HintRequest())
-        await rooms.advance(3.0)
-        await client.send(answer("I have it."))
+    """An answer that arrives before the requested hint is ready cancels the hint."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms)
+        await asyncio.gather(
+            client.send(client_messages.HintRequest()), client.send(answer("I have it."))
+        )
         message = await client.next_message(MessageKind.ANSWER)
-        while sum(isinstance(m, wire.InterviewMessage) for m in client.messages) < 3:
-            await rooms.advance(1.0)
+        await client.next_message(MessageKind.QUESTION)
         truth = await request_snapshot(client)
     assert message_kinds(truth.messages) == ["question", "answer", "question"]
     assert message.text == "I have it."

@@ -21,9 +21,11 @@ from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind, Phase
 from tests.server.interview.conversation import (
     answer,
+    latest_deltas,
     message_kinds,
     open_room,
     request_snapshot,
+    start_reply,
     wait_until_idle,
 )
 from tests.server.interview.stored import query_database
@@ -74,17 +76,14 @@ async def test_a_second_client_receives_the_partial_reply(tmp_path: Path) -> Non
     end of that text."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
-        view = await rooms.create()
-        first = await rooms.join(view.id)
-        deltas: list[wire.Delta] = []
-        while len(deltas) < 3:
+        first = await start_reply(rooms)
+        while len(latest_deltas(first)) < 3:
             await rooms.advance(1.0)
-            deltas = [m for m in first.messages if isinstance(m, wire.Delta)]
-        second = await rooms.join(view.id)
+        second = await rooms.join(first.room)
         truth = await second.next(wire.Snapshot)
         assert truth.state is Phase.GENERATING
         assert truth.streaming is not None
-        assert truth.streaming.text.startswith("".join(d.text for d in deltas))
+        assert truth.streaming.text.startswith("".join(d.text for d in latest_deltas(first)))
         assert truth.streaming.offset == len(truth.streaming.text)
         while not any(isinstance(m, wire.InterviewMessage) for m in second.messages):
             await rooms.advance(1.0)
@@ -113,8 +112,7 @@ async def test_an_answer_during_a_turn_is_rejected(tmp_path: Path) -> None:
     message."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
-        view = await rooms.create()
-        client = await rooms.join(view.id)
+        client = await start_reply(rooms)
         await client.send(answer("Too soon.", id="m1"))
         failure = await client.next(wire.Failure)
     assert (failure.code, failure.id, failure.retryable) == (ErrorCode.BUSY, "m1", True)
@@ -122,11 +120,10 @@ async def test_an_answer_during_a_turn_is_rejected(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_an_answer_without_a_question_is_rejected(tmp_path: Path) -> None:
-    """If no turn is active, an answer before the first question is rejected as `no_question`."""
+    """If no turn is active, an answer before the next question is rejected as `no_question`."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
-        view = await rooms.create()
-        client = await rooms.join(view.id)
+        client = await start_reply(rooms)
         await client.send(client_messages.TurnStop(id="s1"))
         await client.wait_for_phase(Phase.IDLE)
         await client.send(answer("An answer to nothing.", id="m1"))
@@ -140,20 +137,20 @@ async def test_a_rejected_message_is_rejected_again(tmp_path: Path) -> None:
     later question, even after a restart."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
-        view = await rooms.create()
-        client = await rooms.join(view.id)
+        client = await start_reply(rooms)
         await client.send(answer("Too soon.", id="m1"))
         rejection = await client.next(wire.Failure)
     async with Rooms(tmp_path, clock=clock) as rooms:
-        client = await rooms.join(view.id)
-        await client.next_message(MessageKind.QUESTION)
+        client = await rooms.join(client.room)
+        await wait_until_idle(client)
         await client.send(answer("In time.", id="m2"))
         await client.next(wire.Accepted)
         await client.next_message(MessageKind.QUESTION)
         await client.send(answer("Too soon.", id="m1"))
         assert await client.next(wire.Failure) == rejection
         truth = await request_snapshot(client)
-    assert [m.text for m in truth.messages if m.kind is MessageKind.ANSWER] == ["In time."]
+    texts = [m.text for m in truth.messages if m.kind is MessageKind.ANSWER]
+    assert texts == ["I wrote a service in Python.", "In time."]
 
 
 @asynchronous
@@ -162,8 +159,7 @@ async def test_the_stored_rejections_are_limited(tmp_path: Path) -> None:
     disk."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
-        view = await rooms.create()
-        client = await rooms.join(view.id)
+        client = await start_reply(rooms)
         for number in range(MAX_REJECTIONS + 10):
             await client.send(answer("Too soon.", id=f"m{number}"))
         await rooms.registry.wait_for_handlers()
@@ -214,18 +210,15 @@ async def test_an_active_turn_is_finished_after_a_restart(tmp_path: Path) -> Non
     """A turn that a shutdown interrupts is finished after the restart and is not charged again."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
-        view = await rooms.create()
-        client = await rooms.join(view.id)
-        while not any(isinstance(m, wire.Delta) for m in client.messages):
-            await rooms.advance(1.0)
+        room = (await start_reply(rooms)).room
     async with Rooms(tmp_path, clock=clock) as rooms:
         await rooms.advance(6.0)
-        client = await rooms.join(view.id)
+        client = await rooms.join(room)
         await wait_until_idle(client)
         truth = await request_snapshot(client)
-    assert message_kinds(truth.messages) == ["question"]
+    assert message_kinds(truth.messages) == ["question", "answer", "question"]
     assert truth.ratelimit is not None
-    assert truth.ratelimit.remaining == 98, "a resumed turn is not charged again"
+    assert truth.ratelimit.remaining == 99, "a resumed turn is not charged again"
 
 
 @asynchronous
@@ -234,10 +227,7 @@ async def test_a_stopped_turn_can_be_retried(tmp_path: Path) -> None:
     it."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
-        view = await rooms.create()
-        client = await rooms.join(view.id)
-        while not any(isinstance(m, wire.Delta) for m in client.messages):
-            await rooms.advance(1.0)
+        client = await start_reply(rooms)
         await client.send(client_messages.TurnStop(id="s1"))
         await client.next(wire.DeltaDropped)
         await client.wait_for_phase(Phase.IDLE)
@@ -246,14 +236,15 @@ async def test_a_stopped_turn_can_be_retried(tmp_path: Path) -> None:
         assert truth.failed.code == ErrorCode.STOPPED
         assert truth.streaming is None
         await rooms.advance(30.0)
-        assert not (await request_snapshot(client)).messages, (
+        assert message_kinds((await request_snapshot(client)).messages) == ["question", "answer"], (
             "a stopped turn is not resumed by the alarm"
         )
         await client.send(client_messages.TurnRetry(id="s2"))
-        while not any(isinstance(m, wire.InterviewMessage) for m in client.messages):
+        seen = len(client.messages)
+        while not any(isinstance(m, wire.InterviewMessage) for m in client.messages[seen:]):
             await rooms.advance(1.0)
         truth = await request_snapshot(client)
-    assert message_kinds(truth.messages) == ["question"]
+    assert message_kinds(truth.messages) == ["question", "answer", "question"]
     assert truth.failed is None
 
 
@@ -263,18 +254,11 @@ async def test_a_failed_turn_reports_its_error_and_can_be_retried(tmp_path: Path
     be retried."""
     clock = ManualClock()
     broken = InferenceError("No memory.", code=ErrorCode.INFERENCE, retryable=False)
-    model = CuedLanguageModel(
-        clock, [[broken], split_words('{"skills": []}'), split_words("What is it like?")]
-    )
+    model = CuedLanguageModel(clock, [[broken], split_words("What is it like?")])
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
-        view = await rooms.create()
-        client = await rooms.join(view.id)
-        await client.until(
-            lambda m: (
-                isinstance(m, wire.Failure)
-                or (isinstance(m, wire.Snapshot) and m.failed is not None)
-            )
-        )
+        client = await open_room(rooms)
+        await client.send(answer("I wrote a service in Python."))
+        assert (await client.next(wire.Failure)).code == ErrorCode.INFERENCE
         truth = await request_snapshot(client)
         assert truth.failed is not None
         assert truth.failed.code == ErrorCode.INFERENCE
@@ -301,9 +285,7 @@ async def test_ending_again_resumes_the_stopped_summary(tmp_path: Path) -> None:
     repeat the closing."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=1.0) as rooms:
-        view = await rooms.create()
-        client = await rooms.join(view.id)
-        await client.next(wire.Snapshot)
+        client = await open_room(rooms)
         await client.send(client_messages.InterviewEnd(id="e1"))
         while not any(isinstance(m, wire.Delta) and m.kind == "summary" for m in client.messages):
             await rooms.advance(1.0)
@@ -315,7 +297,7 @@ async def test_ending_again_resumes_the_stopped_summary(tmp_path: Path) -> None:
         ):
             await rooms.advance(1.0)
         truth = await request_snapshot(client)
-    assert message_kinds(truth.messages) == ["closing", "summary"]
+    assert message_kinds(truth.messages) == ["question", "closing", "summary"]
 
 
 @asynchronous
@@ -363,14 +345,17 @@ async def test_a_slow_client_that_reconnects_gets_one_snapshot(
 async def test_a_rate_limited_turn_fails_and_keeps_the_answer(tmp_path: Path) -> None:
     """A turn that exceeds the rate limit fails with an error that gives the time at which the limit
     resets, and the answer stays stored."""
-    async with Rooms(tmp_path, rate_limit=2) as rooms:
+    async with Rooms(tmp_path, rate_limit=1) as rooms:
         client = await open_room(rooms)
         await client.send(answer("One answer."))
+        await client.next_message(MessageKind.QUESTION)
+        await client.wait_for_phase(Phase.IDLE)
+        await client.send(answer("Another answer."))
         failure = await client.next(wire.Failure)
         truth = await request_snapshot(client)
     assert failure.code == ErrorCode.RATE_LIMITED
     assert failure.details["reset"] > rooms.clock.now()
-    assert message_kinds(truth.messages) == ["question", "answer"]
+    assert message_kinds(truth.messages) == ["question", "answer"] * 2
 
 
 @asynchronous
@@ -391,10 +376,7 @@ async def test_streaming_a_piece_of_text_reads_no_database(
     """Text from the model is streamed as a delta without a database query."""
     clock = ManualClock()
     async with Rooms(tmp_path, clock=clock, delay=60.0) as rooms:
-        view = await rooms.create()
-        client = await rooms.join(view.id)
-        while not any(isinstance(m, wire.Delta) for m in client.messages):
-            await rooms.advance(60.0)
+        client = await start_reply(rooms)
         statements: list[str] = []
         sql = Storage.sql
 
@@ -403,8 +385,9 @@ async def test_streaming_a_piece_of_text_reads_no_database(
             return sql(storage, statement, *bindings)
 
         monkeypatch.setattr(Storage, "sql", recording_sql)
-        piece = TextProduced(epoch=2, text="Why")  # epoch 1 is the extraction of skills
-        await rooms.registry.call(ObjectCall(InterviewStub.kind, view.id, "on_event", (piece,)))
+        # The epochs before: the agenda, the first question, the wait, and the assessment.
+        piece = TextProduced(epoch=5, text="Why")
+        await rooms.registry.call(ObjectCall(InterviewStub.kind, client.room, "on_event", (piece,)))
         assert statements == []
         await client.until(lambda m: isinstance(m, wire.Delta) and m.text == "Why")
         await request_snapshot(client)

@@ -37,7 +37,7 @@ class Interviewer(CuedLanguageModel):
     A summary waits until `summary_allowed` is set.
     """
 
-    def __init__(self, *, context: int = 700, summary_allowed: bool = True) -> None:
+    def __init__(self, *, context: int = 840, summary_allowed: bool = True) -> None:
         self.clock = ManualClock()
         super().__init__(self.clock, [], parallel=2)
         self.summary_allowed = asyncio.Event()
@@ -70,8 +70,16 @@ class Interviewer(CuedLanguageModel):
             yield event
 
     def purposes(self) -> list[str]:
-        """Return the purpose of each call, apart from the decisions between the questions."""
-        return [each.purpose for each in self.prompts if each.purpose != "decision"]
+        """Return the purpose of each call, apart from the decisions between the questions; a
+        translated question counts as a question."""
+        return [
+            prompt.purpose.replace("translation", "question")
+            for prompt in self.prompts
+            if prompt.purpose != "decision"
+        ]
+
+    def question_prompts(self) -> list[Prompt]:
+        return [prompt for prompt in self.prompts if prompt.purpose == "question"]
 
     def has_prefilled(self, text: str) -> bool:
         """Return True if a prefilled prompt contains `text`."""
@@ -80,8 +88,10 @@ class Interviewer(CuedLanguageModel):
 
 async def give_long_answers(rooms: Rooms, count: int) -> Client:
     """Create an interview, give long answers to its first `count` questions, and return the
-    client."""
-    client = await open_room(rooms, questions=20)
+    client.
+
+    The language is not that of the bank, so the model writes all questions, and they are short."""
+    client = await open_room(rooms, questions=20, language="de")
     for text in LONG_ANSWERS[:count]:
         await client.send(answer(text))
         await client.wait_for_phase(wire.Phase.IDLE)
@@ -176,7 +186,7 @@ async def test_an_answer_does_not_wait_for_a_summary_that_it_does_not_need(tmp_p
         await client.send(answer("Yes."))
         await client.next_message(MessageKind.QUESTION)
         await eventually(lambda: model.cancelled_summaries == 1)
-        assert LONG_ANSWERS[0] in prompt_text(model.prompts[7])
+        assert LONG_ANSWERS[0] in prompt_text(model.question_prompts()[-1])
         await eventually(lambda: model.purposes()[-1] == "history_summary")
         model.summary_allowed.set()
         await eventually(lambda: model.has_prefilled(SUMMARY))
@@ -254,7 +264,7 @@ async def test_a_summary_written_ahead_is_not_charged(tmp_path: Path) -> None:
         before = await rooms.limiter.quota("user-1")
         await eventually(lambda: model.has_prefilled(SUMMARY))
         assert await rooms.limiter.quota("user-1") == before
-        assert before.limit - before.remaining == 6
+        assert before.limit - before.remaining == 8, "five questions, and three decisions"
 
 
 @asynchronous

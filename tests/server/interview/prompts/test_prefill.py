@@ -21,7 +21,7 @@ from prepserver.interview.turns.steps import Step
 from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
-from tests.server.interview.conversation import LOUD, answer, open_room
+from tests.server.interview.conversation import LOUD, answer, open_room, request_snapshot
 from tests.server.interview.prompts.test_build import LARGE_MODEL, PROFILES, build, prompt_text
 from tests.support.clock import ManualClock
 from tests.support.contexts import context_after
@@ -32,8 +32,9 @@ from tests.support.rooms import Rooms
 
 
 def interviewer_model(clock: ManualClock, questions: int = 4) -> CuedLanguageModel:
-    replies = [split_words(f"What is number {n} like?") for n in range(questions)]
-    return CuedLanguageModel(clock, [split_words('{"skills": []}'), *replies])
+    return CuedLanguageModel(
+        clock, [split_words(f"What is number {n} like?") for n in range(questions)]
+    )
 
 
 class TwoCommittedWords(ScriptedSpeechModel):
@@ -54,9 +55,12 @@ def has_prefilled(model: CuedLanguageModel, text: str) -> bool:
 def prefilled_drafts(model: CuedLanguageModel) -> list[str]:
     """Return the draft at the end of each prefilled prompt, in order; an empty string stands for a
     prompt without a draft."""
+    turns = [prompt.turns[-1] for prompt in model.prefilled]
     return [
-        prompt.turns[-1].content if prompt.turns[-1].role == "user" else ""
-        for prompt in model.prefilled
+        turn.content.partition("<answer>")[2].removesuffix("</answer>")
+        if turn.role == "user"
+        else ""
+        for turn in turns
     ]
 
 
@@ -167,9 +171,10 @@ async def test_a_question_is_prefilled_as_soon_as_it_was_asked(tmp_path: Path) -
     model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         client = await open_room(rooms)
-        await eventually(lambda: has_prefilled(model, "What is number 0 like?"))
+        first = (await request_snapshot(client)).messages[0].text
+        await eventually(lambda: has_prefilled(model, first))
         await client.send(answer("Not bad."))
-        await eventually(lambda: has_prefilled(model, "What is number 1 like?"))
+        await eventually(lambda: has_prefilled(model, "What is number 0 like?"))
 
 
 @asynchronous

@@ -253,7 +253,11 @@ async def test_the_agenda_is_planned_without_a_model(tmp_path: Path) -> None:
 @asynchronous
 async def test_an_answer_is_assessed_whatever_the_model_says(tmp_path: Path, reply: Reply) -> None:
     """If the model fails or decides nothing, the rules alone choose the next move."""
-    context = context_after(["We moved the ledger first, because it had the clearest boundary."])
+    context = context_after(
+        ["We moved the ledger out first, because of all parts it had the clearest boundary."]
+    )
+    agenda = msgspec.structs.replace(context.agenda, topics=context.agenda.topics[:2])
+    context = msgspec.structs.replace(context, agenda=agenda)
     job = msgspec.structs.replace(work(Step.ASSESS), prompt_context=context)
     decided, model = await run_work(job, [reply], tmp_path)
     by_rules, _ = await run_work(job, [[ZeroDivisionError()]], tmp_path, parameters=1_000_000)
