@@ -227,7 +227,9 @@ def _system_text(context: PromptContext) -> str:
         type=spec.type,
         language=LANGUAGES.get(spec.language, spec.language),
     )
-    skills = "\n".join(map(_skill_line, context.agenda.skills[:MAX_SKILLS]))
+    # A skill for which only the role speaks says nothing new.
+    named = [skill for skill in context.agenda.skills if skill.quote != spec.role]
+    skills = "\n".join(map(_skill_line, named[:MAX_SKILLS]))
     return text + (texts()["skills"].format(skills=skills) if skills else "")
 
 
