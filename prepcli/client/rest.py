@@ -25,6 +25,7 @@ from prepcli.errors import (
     ServerUnreachable,
 )
 from prepserver.outbound import Proxy, RouteError, describe_certificate_problem, find_route
+from prepserver.wire.agenda import Agenda, EditAgenda
 from prepserver.wire.codec import encode
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import CreateInterview, Error, Interview, InterviewSpec, Message
@@ -193,6 +194,16 @@ class RestClient:
         path = f"{_interview_path(interview_id)}/messages"
         messages = (await self._request(MessageList, "GET", path)).messages
         return sorted(messages, key=lambda message: message.position)
+
+    async def get_agenda(self, interview_id: str) -> Agenda:
+        """Return the agenda, which has no topics before it is planned. Raises RequestRefused if the
+        agenda is hidden."""
+        return await self._request(Agenda, "GET", f"{_interview_path(interview_id)}/agenda")
+
+    async def edit_agenda(self, interview_id: str, edit: EditAgenda) -> Agenda:
+        """Replace the topics that are still planned, and return the agenda. Raises RequestRefused
+        if the edit is invalid or the agenda is hidden."""
+        return await self._request(Agenda, "PUT", f"{_interview_path(interview_id)}/agenda", edit)
 
     async def get_spoken_answer(self, interview_id: str, message_id: str) -> SpokenAnswer:
         """Return the transcription of a spoken answer. Raises NotFound if no transcription is

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from prepcli.errors import NotFound
+from prepcli.errors import NotFound, RequestRefused
 from prepcli.local_server.commands import run_command
 from prepcli.local_server.server import USER
-from prepserver.wire.protocol import Interview, Message
+from prepserver.wire.agenda import Agenda
+from prepserver.wire.error_codes import ErrorCode
+from prepserver.wire.protocol import Interview, Message, Mode, Status
 from prepserver.wire.rest import InterviewList, SpokenAnswer
 
 __all__ = ["StoredInterviews"]
@@ -22,6 +24,7 @@ class _StoredInterview(Struct, frozen=True):
     interview: Interview
     messages: list[Message]
     spoken: dict[str, SpokenAnswer]
+    agenda: Agenda | None
 
 
 class StoredInterviews:
@@ -47,6 +50,18 @@ class StoredInterviews:
     async def get_messages(self, interview_id: str) -> list[Message]:
         """Return the messages of an interview in order of position."""
         return (await self._find(interview_id)).messages
+
+    async def get_agenda(self, interview_id: str) -> Agenda:
+        """Return the agenda, which has no topics before it is planned. Raises RequestRefused in a
+        real interview that is not completed."""
+        found = await self._find(interview_id)
+        view = found.interview
+        if view.mode is Mode.REAL and view.status is not Status.COMPLETED:
+            raise RequestRefused(
+                "The agenda of a real interview is hidden until the end.",
+                code=ErrorCode.AGENDA_HIDDEN,
+            )
+        return found.agenda or Agenda(topics=[])
 
     async def get_spoken_answer(self, interview_id: str, message_id: str) -> SpokenAnswer:
         """Return the transcription of a spoken answer. Raises NotFound if no transcription is

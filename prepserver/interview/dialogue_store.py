@@ -10,7 +10,7 @@ from prepserver.objects.storage import Storage
 from prepserver.wire.agenda import Topic, TopicStatus
 from prepserver.wire.protocol import Message, MessageKind
 
-__all__ = ["DialogueStore"]
+__all__ = ["DialogueStore", "read_agenda"]
 
 _AGENDA = "agenda"
 _NEXT_MOVE = "next_move"
@@ -32,7 +32,7 @@ class DialogueStore:
 
     def agenda(self) -> StoredAgenda | None:
         """Return the agenda, or None before it is planned."""
-        stored = self._storage.get(_AGENDA, StoredAgenda)
+        stored = read_agenda(self._storage)
         if stored is None and (ids := self._storage.get(_OLD_PLAN, list[str])) is not None:
             return self._agenda_of_old_plan(ids)
         return stored
@@ -96,3 +96,8 @@ class DialogueStore:
             "SELECT assessment FROM assessments WHERE message_id = ?", message_id
         )
         return None if row is None else msgspec.json.decode(row[0], type=AssessedAnswer)
+
+
+def read_agenda(storage: Storage) -> StoredAgenda | None:
+    """Return the agenda that an interview has stored, or None if there is none."""
+    return storage.get(_AGENDA, StoredAgenda)

@@ -12,24 +12,28 @@ from msgspec import Struct
 
 from prepserver.errors import NotFound
 from prepserver.interview import schema
+from prepserver.interview.dialogue_store import read_agenda
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.user_interviews import find_interview, list_interviews
 from prepserver.objects.registry import open_stored_object
-from prepserver.wire.protocol import Interview, Message, Source
+from prepserver.wire.agenda import Agenda
+from prepserver.wire.protocol import Interview, Message, Mode, Source, Status
 from prepserver.wire.rest import SpokenAnswer
 
 __all__ = ["StoredInterview", "read_interview", "read_interviews"]
 
 
 class StoredInterview(Struct, frozen=True, kw_only=True):
-    """An interview with its transcript."""
+    """An interview with its transcript and its agenda."""
 
     interview: Interview
     messages: list[Message]
     """Messages in order of position."""
     spoken: dict[str, SpokenAnswer]
     """Transcription of each spoken answer that has one, by message id."""
+    agenda: Agenda | None
+    """Agenda; null before it is planned, and in a real interview before the end."""
 
 
 def read_interviews(data_dir: Path, user_id: str) -> list[Interview]:
@@ -57,7 +61,14 @@ def read_interview(data_dir: Path, user_id: str, id: str) -> StoredInterview:
             if message.source is Source.SPEECH
             and (answer := _spoken_answer(transcript, message.id)) is not None
         }
-    return StoredInterview(interview=interview, messages=messages, spoken=spoken)
+        agenda = read_agenda(storage)
+    hidden = interview.mode is Mode.REAL and interview.status is not Status.COMPLETED
+    return StoredInterview(
+        interview=interview,
+        messages=messages,
+        spoken=spoken,
+        agenda=None if agenda is None or hidden else agenda.view,
+    )
 
 
 def _spoken_answer(transcript: Transcript, message_id: str) -> SpokenAnswer | None:

@@ -83,6 +83,7 @@ class UserInterviews(DurableObject):
             company=request.company,
             type=request.type,
             level=request.level,
+            mode=request.mode,
             questions=request.questions,
             model_set=request.model_set,
             created_at=now,

@@ -216,6 +216,7 @@ class Interview(Struct, frozen=True, kw_only=True):
     company: str
     type: InterviewType
     level: Level
+    mode: Mode = Mode.PRACTICE
     questions: int
     """Number of questions that the interviewer will ask."""
     asked: int = 0
