@@ -16,7 +16,7 @@ from prepcli.headless.output import JsonOutput, Output, PlainOutput, PrintAbove,
 from prepcli.local_server.commands import MissingModel
 from prepcli.terminal_text import printable
 
-__all__ = ["confirm_fetch", "find_screen_obstacle", "open_streams"]
+__all__ = ["confirm_fetch", "find_screen_obstacle", "open_streams", "print_note"]
 
 
 def find_screen_obstacle(screen: TextIO, environment: Mapping[str, str]) -> str:
@@ -81,11 +81,16 @@ def _open_screen(as_json: bool) -> Iterator[TextIO]:
             yield screen
 
 
+def print_note(line: str) -> None:
+    """Print a note from prep itself on standard error."""
+    print(f"· {printable(line)}", file=sys.stderr)
+
+
 async def confirm_fetch(models: Sequence[MissingModel]) -> bool:
     """Ask on a terminal whether missing models may be fetched; a script fetches them unasked."""
     size = f"{sum(model.size for model in models) / 1e6:,.0f} MB"
     names = " and ".join(model.name for model in models)
-    print(f"· missing models: {printable(names)} ({size})", file=sys.stderr)
+    print_note(f"missing models: {names} ({size})")
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
     with _blocking_input():

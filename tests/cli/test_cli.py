@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from prepcli.cli import main
-from prepcli.errors import NotFound
-from prepserver.wire.limits import MAX_COMPANY, MAX_QUESTIONS, MAX_ROLE
-from prepserver.wire.protocol import Interview
+from prepcli.client.options import SessionOptions
+from prepcli.errors import NotFound, PrepError
+from prepserver.wire.limits import MAX_COMPANY, MAX_ID, MAX_MINUTES, MAX_QUESTIONS, MAX_ROLE
+from prepserver.wire.protocol import Interview, InterviewSpec, InterviewType, Mode
 from prepserver.wire.rest import MessageList
 from tests.cli.client.builders import make_interview
 
@@ -77,6 +78,20 @@ def test_version_option_prints_the_package_version(
         (("--role", ""), "--role"),
         (("--role", "x" * (MAX_ROLE + 1)), str(MAX_ROLE)),
         (("--company", "x" * (MAX_COMPANY + 1)), str(MAX_COMPANY)),
+        (("--minutes", "0"), f"1<=x<={MAX_MINUTES}"),
+        (("--minutes", str(MAX_MINUTES + 1)), f"1<=x<={MAX_MINUTES}"),
+        (("--minutes", "ten"), "ten"),
+        (("--mode", "exam"), "exam"),
+        (("--mode", "real", "--agenda"), "hidden"),
+        (("--language", "german"), "de (German)"),
+        (("--language", "de_AT"), "de (German)"),
+        (("--language", "frensh"), "fr (French)"),
+        (("--language", "xx"), "en (English)"),
+        (("--language", ""), "is empty"),
+        (("--set", "x" * (MAX_ID + 1)), str(MAX_ID)),
+        (("--set", " "), "is empty"),
+        (("--id", "a", "--agenda"), "combined"),
+        (("--id", "a", "--mode", "practice"), "combined"),
         (("--id", "a", "--resume-last"), "together"),
         (("--id", "a", "--role", "Baker"), "combined"),
         (("--jd", "{tmp}/missing.txt"), "missing.txt"),
@@ -114,6 +129,38 @@ def test_invalid_usage_is_reported_before_a_server_starts(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "spec"),
+    [
+        ((), InterviewSpec()),
+        (("--mode", "real"), InterviewSpec(mode=Mode.REAL)),
+        (("--mode=practice", "--minutes", "240"), InterviewSpec(minutes=240)),
+        (("--language", " DE "), InterviewSpec(language="de")),
+        (
+            ("--set", "standard", "--agenda"),
+            InterviewSpec(model_set="standard", review_agenda=True),
+        ),
+        (
+            ("--type", "technical", "--role", " Data  Engineer "),
+            InterviewSpec(type=InterviewType.TECHNICAL, role="Data Engineer"),
+        ),
+    ],
+)
+def test_options_describe_the_interview(
+    monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], spec: InterviewSpec
+) -> None:
+    """The options become the specification of the new interview."""
+    opened: list[SessionOptions] = []
+
+    async def refuse(options: SessionOptions, *_: object) -> None:
+        opened.append(options)
+        raise PrepError("not opened")
+
+    monkeypatch.setattr("prepcli.local_server.sessions.open_session", refuse)
+    assert prep("interview", "--plain", *arguments, monkeypatch=monkeypatch) == 1
+    assert (opened[0].spec, opened[0].start_new) == (spec, bool(arguments))
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("--audio", "a", "b", "--audio", "c"),
@@ -146,7 +193,7 @@ def test_a_hyphen_stands_for_a_standard_stream(
         return make_interview(), MessageList([])
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("prepcli.cli._fetch_transcript", fetch)
+    monkeypatch.setattr("prepcli.interview_commands._fetch_transcript", fetch)
     assert prep("export", "a", "--output", "-", monkeypatch=monkeypatch) == 0
     assert capfdbinary.readouterr().out.startswith(b"# ")
     assert not list(tmp_path.iterdir())
@@ -233,7 +280,7 @@ def test_error_messages_contain_no_control_characters(
         raise NotFound("No \x1b[2Jinterview \u202egnp.exe.")
         yield
 
-    monkeypatch.setattr("prepcli.cli.open_reader", refuse)
+    monkeypatch.setattr("prepcli.interview_commands.open_reader", refuse)
     assert prep("show", "i1", monkeypatch=monkeypatch) == 2
     assert capsys.readouterr().err == "Error: No \ufffd[2Jinterview \ufffdgnp.exe.\n"
 
@@ -254,7 +301,7 @@ def test_list_contains_no_control_characters(
     async def open_fake_reader(_: object) -> AsyncIterator[OneInterview]:
         yield OneInterview()
 
-    monkeypatch.setattr("prepcli.cli.open_reader", open_fake_reader)
+    monkeypatch.setattr("prepcli.interview_commands.open_reader", open_fake_reader)
     assert prep(*arguments, monkeypatch=monkeypatch) == 0
     output = capsys.readouterr().out
     assert output.count("\n") == 1
