@@ -43,6 +43,7 @@ __all__ = [
     "RoomState",
     "apply",
     "is_completed",
+    "is_planned",
     "needs_snapshot",
     "open_question",
 ]
@@ -105,6 +106,7 @@ class RoomState(Struct, frozen=True, kw_only=True):
     stale: bool = False
     """True while a requested snapshot has not arrived."""
     agenda: Agenda | None = None
+    """Agenda; None before it is planned, and in a real interview before the end."""
     known: bool = False
     """True once a snapshot has arrived."""
 
@@ -116,6 +118,11 @@ _BETWEEN = (MessageKind.HINT, MessageKind.REQUEST, MessageKind.REPLY)
 def is_completed(state: RoomState) -> bool:
     """Return True if the interview is completed."""
     return state.interview is not None and state.interview.status is Status.COMPLETED
+
+
+def is_planned(state: RoomState) -> bool:
+    """Return True if the agenda is ready and the interview waits for its start."""
+    return state.interview is not None and state.interview.status is Status.PLANNED
 
 
 def open_question(state: RoomState) -> Message | None:

@@ -55,9 +55,9 @@ class LineSource(Protocol):
     interactive: bool
     """True if a person types the lines at a terminal."""
 
-    async def next_line(self, draft: str = "") -> str | None:
+    async def next_line(self, draft: str = "", *, prompt: str = "") -> str | None:
         """Return the next line, or None after the last line. A person at a terminal edits `draft`;
-        another source ignores it."""
+        `prompt` asks that person for a command, which may be empty. Another source ignores both."""
 
 
 class AnswerQueue:
@@ -108,6 +108,13 @@ class AnswerQueue:
                 return TypedAnswer(text)
         return None
 
+    async def next_command(self, prompt: str) -> str | None:
+        """Return the command that a person types at `prompt`, which may be empty, or None if no
+        person can type one or wants to."""
+        if self._lines is None or not self._lines.interactive:
+            return None
+        return await self._lines.next_line(prompt=prompt)
+
 
 class DescriptorReader:
     """A line source that reads a file descriptor, such as standard input. Lines end with LF, CR or
@@ -128,7 +135,7 @@ class DescriptorReader:
         self._space = threading.Semaphore(MAX_LINES_AHEAD)
         """Number of lines that may still be read ahead."""
 
-    async def next_line(self, draft: str = "") -> str | None:
+    async def next_line(self, draft: str = "", *, prompt: str = "") -> str | None:
         """Return the next line without its line ending, or None after the last line. Raises
         UsageError if the descriptor cannot be read or a line does not end."""
         if self._thread is None:

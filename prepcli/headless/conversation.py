@@ -19,6 +19,7 @@ from prepcli.client.state import (
     RoomState,
     apply,
     is_completed,
+    is_planned,
     needs_snapshot,
     open_question,
 )
@@ -30,10 +31,12 @@ from prepcli.errors import (
     UsageError,
 )
 from prepcli.headless.answers import Answer, AnswerQueue, RecordedAnswer, TypedAnswer
+from prepcli.headless.commands import take_answer
 from prepcli.headless.output import Output
-from prepcli.terminal_text import printable
+from prepcli.headless.review import AgendaReview
 from prepserver.wire.client_messages import (
     GetAllMessages,
+    HintRequest,
     InterviewEnd,
     TurnRetry,
     UserMessage,
@@ -43,6 +46,7 @@ from prepserver.wire.protocol import (
     Accepted,
     Error,
     Failure,
+    MessageKind,
     Phase,
     Snapshot,
     Status,
@@ -65,10 +69,10 @@ async def choose_interview(session: Session, options: SessionOptions) -> str:
         return (await session.rest.get_interview(options.interview_id)).id
     if options.resume_last:
         interviews = await session.rest.list_interviews()
-        active = [each for each in interviews if each.status is Status.ACTIVE]
-        if not active:
-            raise UsageError("You have no active interview. To start one: prep interview")
-        return max(active, key=lambda interview: interview.updated_at).id
+        unfinished = [each for each in interviews if each.status is not Status.COMPLETED]
+        if not unfinished:
+            raise UsageError("You have no unfinished interview. To start one: prep interview")
+        return max(unfinished, key=lambda interview: interview.updated_at).id
     return (await session.rest.create_interview(options.spec)).id
 
 
@@ -98,8 +102,8 @@ class Conversation:
         self._failed_before = False
         """True while a turn that failed before this conversation began has not been retried."""
         self._answered_id = ""
-        """Id of the last question that this conversation answered; empty before the first answer
-        and while that question is open again."""
+        """Id of the last question or reply that this conversation answered; empty before the first
+        answer and while that question is open again."""
         self._answer: Answer | None = None
         """Last answer taken from the queue."""
         self._answer_id = ""
@@ -113,6 +117,7 @@ class Conversation:
         self._retried_at = -1
         """Number of messages in the transcript at the last `turn.retry`; -1 before the first."""
         self._ending = False
+        self._review = AgendaReview(room, answers, output)
         self._answer_task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -171,6 +176,8 @@ class Conversation:
                 # The turn is running again, even if its new state has not arrived.
                 self._retry_id = ""
                 self._state = replace(self._state, failed=None)
+            case Accepted() if self._review.handle_response(event):
+                pass
             case Failure():
                 self._handle_failure(event)
         self._output.show_state(self._state)
@@ -178,6 +185,8 @@ class Conversation:
     def _handle_failure(self, failure: Failure) -> None:
         if failure.code in ALLOWANCE_CODES:
             raise rate_limited_error(msgspec.convert(failure, Error, from_attributes=True))
+        if self._review.handle_response(failure):
+            return
         if failure.id and failure.id == self._retry_id:
             self._retry_id = ""  # another client has retried the turn already
         elif failure.id and failure.id == self._answer_id:
@@ -207,11 +216,13 @@ class Conversation:
             self._repeats = 0
             self._output.note(failure.message)
         self._answered_id = self._answer_id = ""
+        self._ending = False
 
     # --- Actions ------------------------------------------------------------------------------
 
     async def _advance(self, tasks: asyncio.TaskGroup) -> bool:
-        """Retry a failed turn or answer an open question; return True if the interview is over."""
+        """Retry a failed turn, review a planned agenda or answer an open question. Return True if
+        the interview is over."""
         state = self._state
         if state.deleted:
             raise NotFound("The interview was deleted.")
@@ -222,12 +233,21 @@ class Conversation:
         if state.failed is not None and not self._retry_id:
             await self._retry_turn(state.failed)
             return False
-        question = open_question(state)
-        free = self._answer_task is None or self._answer_task.done()
-        if question is not None and question.id != self._answered_id and free and not self._ending:
-            self._answered_id = question.id
+        if self._ending or not (self._answer_task is None or self._answer_task.done()):
+            return False
+        if is_planned(state):
+            if self._review.due:
+                self._answer_task = tasks.create_task(self._review_agenda())
+            return False
+        awaiting = _awaiting_message(state)
+        if awaiting and awaiting != self._answered_id:
+            self._answered_id = awaiting
             self._answer_task = tasks.create_task(self._send_answer())
         return False
+
+    async def _review_agenda(self) -> None:
+        if not await self._review.ask(self._state.agenda):
+            raise _NoAnswers
 
     async def _retry_turn(self, failed: Error) -> None:
         # A turn that failed before this conversation can succeed now, whatever its error says.
@@ -244,22 +264,11 @@ class Conversation:
         await self._room.send(TurnRetry(id=self._retry_id))
 
     async def _send_answer(self) -> None:
-        doubt = self._state.doubt
-        heard = printable(str(doubt.details.get("text", ""))) if doubt else ""
-        interactive = self._answers.next_is_interactive or (
-            bool(heard) and self._answers.is_interactive
-        )
-        if heard and not interactive:
-            self._output.note(f"heard: {heard}")
-        if interactive:
-            self._output.start_prompt()
-        answer = await self._answers.next_answer(heard)
-        if interactive:
-            self._output.end_prompt(answer.text if isinstance(answer, TypedAnswer) else "")
+        taken = await take_answer(self._answers, self._output, self._state)
         refusal, self._refusal = self._refusal, ""
-        self._answer = answer
-        self._has_answered = self._has_answered or answer is not None
-        match answer:
+        self._answer = None
+        self._has_answered = self._has_answered or taken is not None
+        match taken:
             case None if not self._has_answered:
                 raise _NoAnswers
             case None if refusal:
@@ -269,11 +278,26 @@ class Conversation:
                 self._output.note("no more answers: ending the interview")
                 await self._room.send(InterviewEnd(id=uuid.uuid4().hex))
             case TypedAnswer(text=text):
-                self._answer_id = uuid.uuid4().hex
+                self._answer, self._answer_id = taken, uuid.uuid4().hex
                 await self._room.send(UserMessage(id=self._answer_id, text=text))
             case RecordedAnswer(pcm=pcm):
                 recording = self._room.start_recording()
-                self._answer_id = recording.id
+                self._answer, self._answer_id = taken, recording.id
                 with contextlib.suppress(RecordingRefused):  # reported by the room as well
                     recording.feed(pcm)
                     await recording.stop()
+            case request:
+                self._answer_id = request.id
+                self._ending = isinstance(request, InterviewEnd)
+                if isinstance(request, HintRequest):
+                    self._answered_id = ""  # a hint may come while the next answer is typed
+                await self._room.send(request)
+
+
+def _awaiting_message(state: RoomState) -> str:
+    """Return the id of the open question or, if a request was made, of the reply after which the
+    question waits again. Return an empty string if nothing waits for an answer."""
+    if open_question(state) is None:
+        return ""
+    last = next(m for m in reversed(state.messages) if m.kind is not MessageKind.HINT)
+    return "" if last.kind is MessageKind.REQUEST else last.id

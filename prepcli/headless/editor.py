@@ -118,9 +118,12 @@ class LineEditor:
         self._shown = ""
         """Text that a dumb terminal shows after the prompt."""
         self._modes: list[Any] = []
+        self._prompt = PROMPT
+        self._may_be_empty = False
+        """True if enter ends an empty line too."""
         too_long = f"The answer is longer than {MAX_ANSWER:,} characters. Shorten it."
         self._session = PromptSession[str](
-            "" if self._dumb else [(PROMPT_STYLE, PROMPT)],
+            lambda: "" if self._dumb else [(PROMPT_STYLE, self._prompt)],
             multiline=True,
             enable_suspend=True,
             validate_while_typing=False,
@@ -151,14 +154,16 @@ class LineEditor:
             if self._modes:
                 termios.tcsetattr(self._keyboard, termios.TCSAFLUSH, self._modes)
 
-    async def next_line(self, draft: str = "") -> str | None:
+    async def next_line(self, draft: str = "", *, prompt: str = "") -> str | None:
         """Return the next answer, in which lines end with a line feed, or None after ctrl+d on an
-        empty line. `draft` is the text before the first key. Raises PrepError if the terminal was
-        closed."""
+        empty line. `draft` is the text before the first key. A `prompt` asks for a command, which
+        may be empty. Raises PrepError if the terminal was closed."""
+        self._prompt = prompt or PROMPT
+        self._may_be_empty = bool(prompt)
         await self._store_type_ahead()
         if self._dumb:
             self._shown = draft
-            self._append(PROMPT + draft)
+            self._append(self._prompt + draft)
         try:
             answer = await self._session.prompt_async(
                 default=draft, handle_sigint=False, set_exception_handler=False
@@ -182,7 +187,7 @@ class LineEditor:
         else:
             self._append("\n")
             write()
-            self._append(PROMPT + self._shown)
+            self._append(self._prompt + self._shown)
 
     async def _store_type_ahead(self) -> None:
         """Give the keys typed before the prompt to the prompt, with line breaks instead of
@@ -222,7 +227,8 @@ class LineEditor:
     def _accept(self) -> None:
         self._enter = None
         buffer = self._session.default_buffer
-        if self._session.app.is_done or not answer_text(buffer.text):
+        blank = not answer_text(buffer.text)
+        if self._session.app.is_done or (blank and not self._may_be_empty):
             return
         buffer.validate_and_handle()
         self._session.app.invalidate()
@@ -237,7 +243,7 @@ class LineEditor:
         if text.startswith(self._shown):
             self._append(text[len(self._shown) :])
         elif text:  # empty after the prompt has ended
-            self._append(f"\n{PROMPT}{text}")
+            self._append(f"\n{self._prompt}{text}")
         self._shown = text
 
     def _append(self, text: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from prepcli.terminal_text import printable
-from prepserver.wire.protocol import Interview, Message, MessageKind, Role
+from prepserver.wire.protocol import Interview, Message, MessageKind, Role, Source
 from prepserver.wire.rest import SpokenAnswer
 
 __all__ = ["markdown", "speaker_name", "spoken_answer_lines"]
@@ -39,7 +39,8 @@ def markdown(interview: Interview, messages: Sequence[Message]) -> str:
         lines += ["", f"Skills: {', '.join(interview.skills)}"]
     for message in messages:
         if not message.text.startswith("#"):  # the text has its own heading
-            edited = " (corrected)" if message.edited else ""
-            lines += ["", f"**{speaker_name(message.kind, message.role)}{edited}:**"]
+            notes = " (translated)" if message.source is Source.TRANSLATION else ""
+            notes += " (corrected)" if message.edited else ""
+            lines += ["", f"**{speaker_name(message.kind, message.role)}{notes}:**"]
         lines += ["", message.text]
     return printable("\n".join(lines)) + "\n"

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Protocol, TextIO
 
 from prepcli.client.state import ConnectionStatus, RoomState
+from prepcli.headless.agenda import agenda_text
 from prepcli.headless.export import speaker_name
 from prepcli.terminal_text import escape_json, printable
-from prepserver.wire.protocol import Message, MessageKind, Phase, Role, StreamingMessage
+from prepserver.wire.agenda import Agenda
+from prepserver.wire.protocol import Message, MessageKind, Phase, Role, Status, StreamingMessage
 
 __all__ = ["JsonOutput", "Output", "PlainOutput", "PrintAbove", "print_now"]
 
@@ -40,6 +42,9 @@ class Output(Protocol):
 
     def note(self, line: str) -> None:
         """Show a note from prep itself."""
+
+    def show_agenda(self, agenda: Agenda) -> None:
+        """Show the agenda at the user's request."""
 
 
 def print_now(write: Callable[[], None]) -> None:
@@ -103,6 +108,11 @@ class JsonOutput(_StderrNotes):
     def end_prompt(self, text: str) -> None:
         return
 
+    def show_agenda(self, agenda: Agenda) -> None:
+        """Show the agenda on standard error, since standard output is for the server's frames."""
+        for line in agenda_text(agenda).splitlines():
+            self.note(line)
+
 
 class PlainOutput(_StderrNotes):
     """Output of the conversation as text. If `live` is True, each delta is printed as it
@@ -122,6 +132,8 @@ class PlainOutput(_StderrNotes):
         message."""
         self._streaming_text = ""
         self._prompting = False
+        self._agenda: Agenda | None = None
+        """Agenda that was printed last."""
         self._echoed = ""
         """Answer that the user has typed and the server has not confirmed; empty if there is no
         such answer."""
@@ -130,6 +142,7 @@ class PlainOutput(_StderrNotes):
         return
 
     def show_state(self, state: RoomState) -> None:
+        self._print_plan(state)
         for message in state.messages:
             if self._printed.get(message.id) != message.text:
                 self._print_message(message)
@@ -141,6 +154,11 @@ class PlainOutput(_StderrNotes):
         self._end_line()
         super().note(line)
 
+    def show_agenda(self, agenda: Agenda) -> None:
+        self._end_line()
+        self._write(agenda_text(agenda))
+        self._agenda = agenda
+
     def start_prompt(self) -> None:
         self._end_line()
         self._prompting = True
@@ -149,6 +167,15 @@ class PlainOutput(_StderrNotes):
         self._prompting = False
         if self._live:
             self._echoed = text
+
+    def _print_plan(self, state: RoomState) -> None:
+        """Print the agenda when it is planned, and when it changes before the start."""
+        if state.agenda is None or state.interview is None:
+            return
+        before_start = state.interview.status is Status.PLANNED
+        first = self._agenda is None and not state.messages
+        if first or (before_start and state.agenda != self._agenda):
+            self.show_agenda(state.agenda)
 
     def _print_message(self, message: Message) -> None:
         corrected = message.id in self._printed

@@ -42,6 +42,18 @@ class Result:
         self.error: PrepError | None = None
 
 
+class Person:
+    """Person at a terminal who types the given lines."""
+
+    interactive = True
+
+    def __init__(self, *lines: str) -> None:
+        self._lines = list(lines)
+
+    async def next_line(self, draft: str = "", *, prompt: str = "") -> str | None:
+        return self._lines.pop(0) if self._lines else None
+
+
 def converse(
     script: Callable[[FakeRoom], Coroutine[Any, Any, None]],
     answers: Sequence[Answer] = (),

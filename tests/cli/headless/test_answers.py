@@ -24,7 +24,7 @@ class FakeLines:
         self.interactive = interactive
         self._lines = list(lines)
 
-    async def next_line(self, draft: str = "") -> str | None:
+    async def next_line(self, draft: str = "", *, prompt: str = "") -> str | None:
         if draft:
             return f"checked: {draft}"
         return self._lines.pop(0) if self._lines else None

@@ -17,7 +17,7 @@ class Checker:
 
     interactive = True
 
-    async def next_line(self, draft: str = "") -> str | None:
+    async def next_line(self, draft: str = "", *, prompt: str = "") -> str | None:
         return f"{draft} Checked."
 
 

@@ -1,7 +1,7 @@
 from msgspec.structs import replace
 
 from prepcli.headless.export import markdown, spoken_answer_lines
-from prepserver.wire.protocol import MessageKind, Status
+from prepserver.wire.protocol import MessageKind, Source, Status
 from prepserver.wire.rest import SpokenAnswer, TranscribedSegment
 from tests.cli.client.builders import make_interview, make_message
 
@@ -18,6 +18,18 @@ def test_markdown_has_title_specification_and_transcript() -> None:
         "**Interviewer:**\n\nWhy?\n\n"
         "**You (corrected):**\n\nBecause.\n\n"
         "## Summary\n\nGood.\n"
+    )
+
+
+def test_markdown_contains_requests_and_marks_translations() -> None:
+    """Requests and replies are turns of their own, and a translated question is marked."""
+    translated = replace(make_message(0, text="Warum?"), source=Source.TRANSLATION)
+    request = make_message(1, MessageKind.REQUEST, "Again, please.")
+    reply = make_message(2, MessageKind.REPLY, "Of course.")
+    assert markdown(make_interview(), [translated, request, reply]).endswith(
+        "**Interviewer (translated):**\n\nWarum?\n\n"
+        "**You:**\n\nAgain, please.\n\n"
+        "**Interviewer:**\n\nOf course.\n"
     )
 
 

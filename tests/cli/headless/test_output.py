@@ -6,7 +6,9 @@ import pytest
 
 from prepcli.client.state import ConnectionChanged, ConnectionStatus, RoomEvent, RoomState, apply
 from prepcli.headless.output import JsonOutput, PlainOutput
+from prepserver.wire.agenda import Agenda, TopicStatus, Where
 from prepserver.wire.protocol import (
+    AgendaChanged,
     Delta,
     DeltaDropped,
     InterviewMessage,
@@ -14,8 +16,9 @@ from prepserver.wire.protocol import (
     Phase,
     Snapshot,
     StateChanged,
+    Status,
 )
-from tests.cli.client.builders import make_interview, make_message
+from tests.cli.client.builders import make_agenda, make_interview, make_message, make_topic
 
 QUESTION, ANSWER, HINT = MessageKind.QUESTION, MessageKind.ANSWER, MessageKind.HINT
 
@@ -206,3 +209,56 @@ def test_json_output_escapes_control_characters() -> None:
     out = io.StringIO()
     JsonOutput(out, io.StringIO()).write_frame('{"text":"ok \u202e\x9b"}')
     assert out.getvalue() == '{"text":"ok \\u202e\\u009b"}\n'
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_the_agenda_is_printed_once_when_it_is_planned(live: bool) -> None:
+    """The agenda is printed before the first question, with reasons and without control
+    characters; its progress is not printed."""
+    terminal = Terminal(live=live)
+    topic = make_topic(1, question="Why\x1b[2J?", reason="3 years of SQL", where=Where.JOB)
+    terminal.show(Snapshot(interview=make_interview()))
+    printed = 'Agenda:\n  1. Why\ufffd[2J? (3 min, because the job says "3 years of SQL")\n'
+    assert terminal.show(AgendaChanged(agenda=Agenda(topics=[topic]))) == printed
+    current = make_topic(1, TopicStatus.CURRENT)
+    text = terminal.show(*deltas(["Wh"]), AgendaChanged(agenda=Agenda(topics=[current])))
+    assert text.count("Agenda") == 1
+
+
+def test_the_agenda_is_not_printed_on_resuming() -> None:
+    """An interview that is resumed, or a real one that ends, does not print its agenda."""
+    terminal = Terminal(live=False)
+    text = terminal.show(
+        Snapshot(interview=make_interview(), messages=[make_message(0)], agenda=make_agenda(2))
+    )
+    assert "Agenda" not in text
+
+
+def test_the_agenda_is_printed_again_while_it_is_edited() -> None:
+    """Before the start each change of the agenda is printed; an equal agenda is not."""
+    terminal = Terminal(live=False)
+    waiting = make_interview(status=Status.PLANNED)
+    terminal.show(Snapshot(interview=waiting, agenda=make_agenda(2)))
+    text = terminal.show(*(AgendaChanged(agenda=make_agenda(n)) for n in (2, 3, 3, 1)))
+    assert text.count("Agenda") == 3
+
+
+def test_json_output_shows_the_agenda_among_the_notes() -> None:
+    """At the user's request, JSON output prints the agenda on standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    JsonOutput(out, err).show_agenda(make_agenda(1))
+    assert out.getvalue() == ""
+    assert "1. Question 1? (3 min)" in err.getvalue()
+
+
+def test_requests_and_replies_are_turns_of_their_own() -> None:
+    """A request and its reply are printed under their speakers. An answer that turns out to be a
+    request is not printed again."""
+    terminal = Terminal(live=False)
+    text = terminal.show(
+        InterviewMessage(message=make_message(0)),
+        InterviewMessage(message=make_message(1, ANSWER, "Pardon?")),
+        InterviewMessage(message=make_message(1, MessageKind.REQUEST, "Pardon?")),
+        InterviewMessage(message=make_message(2, MessageKind.REPLY, "Again: why?")),
+    )
+    assert text == "Interviewer: Why?\nYou: Pardon?\nInterviewer: Again: why?\n"
