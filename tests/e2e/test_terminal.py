@@ -83,6 +83,37 @@ def test_pasted_lines_and_arrow_keys(term: str) -> None:
     assert stored_answers() == [pasted, "Kafka"]
 
 
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_agenda_and_requests_at_a_terminal(term: str) -> None:
+    """The agenda is edited before the start, a request leaves the question open, and the first
+    question is that of the edited agenda."""
+    options = ("--questions", "2", "--agenda")
+    with TerminalProcess(*PLAIN, *options, environment={"TERM": term}) as terminal:
+        terminal.wait_for("Agenda:\r\n  1. ")
+        terminal.wait_for("Press Enter to start")
+        terminal.wait_for("Agenda: ")
+        terminal.type("remove 9\n")
+        terminal.wait_for("topics 1 to 2")
+        terminal.wait_for("Agenda: ")
+        terminal.type("change 1 Which bug are you proud of?\n")
+        terminal.wait_for("Agenda:\r\n  1. Which bug are you proud of?")
+        terminal.wait_for("Agenda: ")
+        terminal.type("\n")
+        terminal.wait_for("Interviewer: ")
+        terminal.wait_for("Which bug are you proud of?")
+        terminal.wait_for(PROMPT)
+        terminal.type("/repeat\n")
+        terminal.wait_for("You: Could you repeat the question?")
+        terminal.wait_for("Interviewer: ")
+        terminal.wait_for(PROMPT)
+        terminal.type("A race in the scheduler.\n")
+        terminal.wait_for("Interviewer: ")
+        terminal.wait_for(PROMPT)
+        terminal.type("/end\n")
+        assert terminal.wait() == 0
+    assert stored_answers() == ["A race in the scheduler."]
+
+
 def test_rest_of_a_paste_is_not_executed(tmp_path: Path) -> None:
     """What is typed after the last answer is not read by the shell from which `prep` was
     started."""

@@ -322,7 +322,8 @@ def test_hung_local_server_is_ended(local_server: Path, start: Start) -> None:
 def test_stored_interviews_need_neither_server_nor_models(
     local_server: Path, answers: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without a running server and without models, `list`, `show` and `export` read the files."""
+    """Without a running server and without models, `list`, `show`, `agenda` and `export` read the
+    files."""
     prep("interview", "--plain", "--questions", "1", "--answers", answers)
     wait_until_ended(local_server_pid(local_server))
     (local_server / "server.log").unlink()
@@ -332,6 +333,7 @@ def test_stored_interviews_need_neither_server_nor_models(
     assert status == "completed"
     assert "I led a team of four." in prep("show", id).stdout
     assert prep("export", id).stdout == prep("show", id).stdout
+    assert prep("agenda", id).stdout.startswith("Agenda:\n  1. ")
     prep("show", "unknown", code=2)
     assert not (local_server / "server.log").exists()
 
