@@ -113,6 +113,7 @@ print(*sorted(name for name in sys.modules if name.startswith('prepserver')))
         "prepserver.wire.client_messages",
         "prepserver.wire.codec",
         "prepserver.wire.error_codes",
+        "prepserver.wire.languages",
         "prepserver.wire.limits",
         "prepserver.wire.protocol",
         "prepserver.wire.rest",
