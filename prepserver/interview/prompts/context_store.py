@@ -7,6 +7,7 @@ from prepserver.interview.dialogue_store import DialogueStore
 from prepserver.interview.prompts.context import HistorySummary, PromptContext
 from prepserver.interview.room import Room
 from prepserver.interview.transcript import Transcript
+from prepserver.interview.turns.steps import Step
 from prepserver.interview.turns.store import Turn
 from prepserver.objects.object import Context
 from prepserver.wire import protocol as wire
@@ -29,8 +30,13 @@ def request_name(subject: str, attempt: int = 0) -> str:
 
 
 def turn_request_name(turn: Turn) -> str:
-    """Return the request name of the turn's current step and attempt."""
-    return request_name(turn.recording or f"{turn.id}/{turn.step}", turn.attempt)
+    """Return the request name of the turn's current step and attempt.
+
+    The assessment of an answer shares the name of the question after it, so they are charged as
+    one.
+    """
+    step = Step.QUESTION if turn.step is Step.ASSESS else turn.step
+    return request_name(turn.recording or f"{turn.id}/{step}", turn.attempt)
 
 
 class ContextStore:

@@ -254,7 +254,8 @@ async def test_a_failed_turn_reports_its_error_and_can_be_retried(tmp_path: Path
     be retried."""
     clock = ManualClock()
     broken = InferenceError("No memory.", code=ErrorCode.INFERENCE, retryable=False)
-    model = CuedLanguageModel(clock, [[broken], split_words("What is it like?")])
+    # The turn survives the first failure, which is that of the decision.
+    model = CuedLanguageModel(clock, [[broken], [broken], split_words("What is it like?")])
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
         client = await open_room(rooms)
         await client.send(answer("I wrote a service in Python."))

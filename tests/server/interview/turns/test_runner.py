@@ -257,7 +257,9 @@ async def test_an_answer_is_assessed_whatever_the_model_says(tmp_path: Path, rep
         ["We moved the ledger out first, because of all parts it had the clearest boundary."]
     )
     agenda = msgspec.structs.replace(context.agenda, topics=context.agenda.topics[:2])
-    context = msgspec.structs.replace(context, agenda=agenda)
+    *before, last = context.messages
+    undecided = msgspec.structs.replace(last, intent=None)
+    context = msgspec.structs.replace(context, agenda=agenda, messages=(*before, undecided))
     job = msgspec.structs.replace(work(Step.ASSESS), prompt_context=context)
     decided, model = await run_work(job, [reply], tmp_path)
     by_rules, _ = await run_work(job, [[ZeroDivisionError()]], tmp_path, parameters=1_000_000)
