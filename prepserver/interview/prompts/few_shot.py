@@ -87,8 +87,9 @@ def request_reply(
     question = context.open_question
     text = question.text if question is not None else ""
     base = context.current_question
-    if intent is Intent.REPHRASE and base is not None and base.text in text:
-        text = base.easier
+    if intent is Intent.REPHRASE and base is not None:
+        asked = "\n".join(context.asked_questions)
+        text = next((form for form in (base.easier, base.vague) if form not in asked), text)
     return canned_reply(context, intent, text), Source.BANK
 
 
