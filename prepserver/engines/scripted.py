@@ -31,12 +31,15 @@ from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import BYTES_PER_SECOND
 
-__all__ = ["ScriptedLanguageModel", "ScriptedSpeechModel"]
+__all__ = ["ScriptedLanguageModel", "ScriptedSpeechModel", "record_text"]
 
 NAME = "scripted"
 
 SILENCE_PEAK = 200
 """Absolute peak of 16-bit samples below which a recording counts as silent."""
+
+_TEXT_MARK = b"\xff\x7f\x00\x80" * 4
+"""First samples of a recording that holds text in place of speech."""
 
 _WORDS = (
     "time work size speed cost trust doubt order chance change growth rest luck need risk play"
@@ -106,7 +109,8 @@ class ScriptedLanguageModel:
 
 class ScriptedSpeechModel:
     """Speech model whose transcript states the recording's duration and a hash of the audio, in the
-    expected language. The transcript of a silent recording is empty."""
+    expected language. The transcript of a silent recording is empty, and that of
+    `record_text(text)` is the text."""
 
     name = NAME
 
@@ -133,6 +137,8 @@ class ScriptedSpeechModel:
             return Transcription(text="", dropped=(silence,), seconds=seconds)
         mark = hashlib.sha256(pcm).hexdigest()[:6]
         text = f"I spoke for {seconds:.1f} seconds and my mark is {mark}."
+        if pcm.startswith(_TEXT_MARK):
+            text = pcm.removeprefix(_TEXT_MARK).decode("utf-16-le").rstrip("\0")
         return Transcription(
             text=text,
             segments=(Segment(start=0.0, end=seconds, text=text),),
@@ -158,6 +164,12 @@ class ScriptedSpeechModel:
 
     async def close(self) -> None:
         return
+
+
+def record_text(text: str) -> bytes:
+    """Return a recording of at least a second, as PCM16, that `ScriptedSpeechModel` transcribes as
+    `text`."""
+    return (_TEXT_MARK + text.encode("utf-16-le")).ljust(BYTES_PER_SECOND, b"\0")
 
 
 def _prompt_text(prompt: Prompt) -> str:
