@@ -18,7 +18,7 @@ FIRST_SET = $(or $(SET),starter)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test setup setup-dev wheel lock models starters demo lint check chaos bench docs clean
+.PHONY: help run test setup setup-dev wheel lock models starters demo lint check chaos bench evaluate docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ chaos: setup-dev ## Run the long crash tests (many minutes): make chaos NAMES="p
 
 bench: setup-dev starters ## Measure speed and memory beside peers: make bench NAMES="rooms"
 	@$(PYTHON_BIN) -m tests.bench $(NAMES)
+
+evaluate: setup-dev starters ## Interview scripted candidates with the installed sets of models
+	@$(PYTHON_BIN) -m tests.bench.evaluation
 
 docs: setup-dev ## Regenerate docs/reference from the code
 	@$(PYTHON_BIN) docs/generate.py

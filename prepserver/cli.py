@@ -13,6 +13,7 @@ from prepserver.arguments import TEXT
 from prepserver.clock import SystemClock
 from prepserver.config import Config, load, open_data_dir
 from prepserver.errors import PrepServerError
+from prepserver.evaluation.commands import evaluate_command
 from prepserver.interview.questions.commands import questions
 from prepserver.models.commands import models
 from prepserver.models.store import ModelStore
@@ -52,6 +53,7 @@ def cli() -> None:
 
 cli.add_command(models)
 cli.add_command(questions)
+cli.add_command(evaluate_command)
 
 
 @models.command()

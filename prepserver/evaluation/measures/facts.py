@@ -1,0 +1,35 @@
+"""Names and numbers in the last messages that nobody said."""
+
+import re
+from collections.abc import Iterator
+
+from prepserver.evaluation.cases import Case
+from prepserver.evaluation.measures.safety import own_words
+from prepserver.evaluation.records import InterviewRecord
+from prepserver.evaluation.words import fold_text
+from prepserver.interview.questions.bank import load_bank
+from prepserver.wire.protocol import MessageKind
+
+__all__ = ["unsaid_facts"]
+
+_NUMBER = re.compile(
+    r"\b\d[\d.,]*%?|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty"
+    r"|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million)\b",
+    re.I,
+)
+_NAME = re.compile(r"(?<![.!?:\n] )(?<!^)\b[A-Z][\w'’-]*[A-Za-z]\b", re.M)
+
+
+def unsaid_facts(record: InterviewRecord) -> Iterator[Case]:
+    """Judge the closing and the summary's own sentences: each fails if it holds a name, a number or
+    a skill that no answer contains. The role and the company may be named."""
+    answers = " ".join(message.text for message in record.of_kind(MessageKind.ANSWER))
+    said = fold_text(f"{answers} {record.role} {record.company}")
+    skills = set(load_bank().find_skills(f"{answers}\n{record.role}"))
+    for message in record.of_kind(MessageKind.CLOSING, MessageKind.SUMMARY):
+        text = own_words(message.text)
+        facts = [match[0].rstrip(".,") for match in _NUMBER.finditer(text)]
+        facts += [match[0] for match in _NAME.finditer(text) if match[0] != "I"]
+        unsaid = [fact for fact in facts if fold_text(fact) not in said]
+        unsaid += [skill for skill in load_bank().find_skills(text) if skill not in skills]
+        yield Case(f"{', '.join(unsaid)} | {text}" if unsaid else text, bool(unsaid))
