@@ -10,6 +10,7 @@ from prepserver.evaluation.candidates import Candidate, Utterance
 from prepserver.evaluation.plans import plan_injections, plan_interviews
 from prepserver.evaluation.scripts import load_scripts
 from prepserver.evaluation.words import fold_text
+from prepserver.interview.dialogue.intents import classify_intent
 from prepserver.interview.questions.bank import load_bank
 from prepserver.wire.limits import MAX_ANSWER
 from prepserver.wire.protocol import Intent, Message, MessageKind, Role, Source
@@ -62,11 +63,13 @@ def test_no_question_of_the_bank_holds_a_canary() -> None:
 
 
 def test_every_group_and_craft_of_a_role_exists() -> None:
-    """The roles name only groups of stories and crafts that exist, and each has stories."""
+    """The roles name only groups of stories that exist, and crafts that are families or have
+    words."""
     groups = {story.group for story in SCRIPTS.stories}
+    families = {family for one in load_bank().questions for family in one.families}
     for role in SCRIPTS.roles:
         assert set(role.stories) <= groups
-        assert set(role.crafts) <= set(SCRIPTS.crafts)
+        assert set(role.crafts) <= families.union(SCRIPTS.crafts)
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -121,6 +124,13 @@ def test_a_strong_candidate_answers_what_a_follow_up_asks(follow_up: str, start:
     candidate = Candidate(SCRIPTS, STYLES["strong"], BACKEND, "s")
     candidate.reply(ask("How did you make a slow query fast?"))
     assert candidate.reply(ask(follow_up, id="q2")).text.startswith(start)
+
+
+def test_every_request_of_a_candidate_is_recognised_by_rules() -> None:
+    """The rules of the dialogue take each request for what the candidate means."""
+    for style in SCRIPTS.styles:
+        for request in style.requests:
+            assert classify_intent(request.text) is request.intent, request.text
 
 
 def test_a_request_is_made_once_per_question() -> None:
