@@ -66,9 +66,9 @@ class PrepApp(TypeAheadApp):
     ) -> None:
         """Show the list of interviews and, if requested, one interview on top of the list.
 
-        `interview_id` names that interview, `resume_last` selects the most recently updated active
-        interview, and `begin` creates an interview from `spec`. `spec` also fills in the form for a
-        new interview.
+        `interview_id` names that interview, `resume_last` selects the most recently updated
+        unfinished interview, and `begin` creates an interview from `spec`. `spec` also fills in the
+        form for a new interview.
         """
         super().__init__(driver_class=StandardOutputDriver)
         self._connect = connect
@@ -102,7 +102,7 @@ class PrepApp(TypeAheadApp):
             if interview_id:
                 await session.rest.get_interview(interview_id)
             if self._resume_last and not interview_id:
-                interview_id = last_active(await session.rest.list_interviews())
+                interview_id = last_unfinished(await session.rest.list_interviews())
             elif self._begin:
                 report("Preparing the interview…")
                 interview_id = (await session.rest.create_interview(self._spec)).id
@@ -221,11 +221,11 @@ class PrepApp(TypeAheadApp):
         self.exit(0)
 
 
-def last_active(interviews: Sequence[Interview]) -> str:
-    """Return the id of the most recently updated active interview, or an empty string if no
-    interview is active."""
-    active = [each for each in interviews if each.status is Status.ACTIVE]
-    return max(active, key=lambda each: each.updated_at).id if active else ""
+def last_unfinished(interviews: Sequence[Interview]) -> str:
+    """Return the id of the most recently updated interview that is not completed, or an empty
+    string if there is none."""
+    unfinished = [each for each in interviews if each.status is not Status.COMPLETED]
+    return max(unfinished, key=lambda each: each.updated_at).id if unfinished else ""
 
 
 def run_app(options: SessionOptions) -> int:

@@ -49,6 +49,9 @@ NEWLINE = Key("ctrl+j,shift+enter", "newline", "New line", "insert a line break"
 RECORD = Key("ctrl+r,f2", "record", "Record", "record a spoken answer")
 FINISH = Key("ctrl+r,f2", "finish", "Send recording", "while recording: stop and send")
 HINT = Key("ctrl+t,f3", "hint", "Hint", "get a hint for the open question")
+ASK = Key("ctrl+p,f5", "ask", "Ask", "ask to repeat, to rephrase, for a moment, or to skip")
+AGENDA = Key("ctrl+n,f12", "agenda", "Agenda", "show the agenda, and change what is still planned")
+BEGIN = Key("ctrl+s", "begin", "Start", "start a planned interview")
 STOP = Key("escape", "stop", "Stop", "stop the interviewer")
 DISCARD = Key("escape", "discard", "Discard", "while recording: stop and discard")
 RETRY = Key("ctrl+g,f4", "retry", "Try again", "retry the failed or stopped turn")
@@ -56,6 +59,23 @@ END = Key("ctrl+o,f8", "end", "End", "end the interview, after a confirmation")
 LOBBY = Key("ctrl+l", "lobby", "Interviews", "return to the list; the interview is kept")
 SCROLL_UP = Key("pageup", "scroll_transcript(-1)", "Back", "scroll back one page")
 SCROLL_DOWN = Key("pagedown", "scroll_transcript(1)", "Forward", "scroll forward one page")
+
+# --- Requests to the interviewer --------------------------------------------------------------
+
+REPEAT = Key("r", "repeat", "Repeat", "repeat the question")
+REPHRASE = Key("p", "rephrase", "Rephrase", "put the question in other words")
+PAUSE = Key("m", "pause", "A moment", "give me a moment to think")
+SKIP = Key("s", "skip", "Skip", "skip the question")
+
+# --- Agenda -----------------------------------------------------------------------------------
+
+ADD = Key("a", "add", "Add", "add a skill or a question")
+CHANGE = Key("enter,e", "change", "Change", "change the question")
+REMOVE = Key("d,delete", "remove", "Remove", "remove the topic")
+EARLIER = Key("k,shift+up", "move(-1)", "Up", "move the topic up")
+LATER = Key("j,shift+down", "move(1)", "Down", "move the topic down")
+LONGER = Key("plus", "minutes(1)", "Longer", "give the topic one minute more")
+SHORTER = Key("minus", "minutes(-1)", "Shorter", "give the topic one minute less")
 
 # --- List of interviews -----------------------------------------------------------------------
 
@@ -93,6 +113,8 @@ SECTIONS = (
             FINISH,
             DISCARD,
             HINT,
+            ASK,
+            AGENDA,
             STOP,
             RETRY,
             END,
@@ -101,6 +123,8 @@ SECTIONS = (
             SCROLL_DOWN,
         ),
     ),
+    Section("Requests to the interviewer", (REPEAT, REPHRASE, PAUSE, SKIP)),
+    Section("In the agenda", (BEGIN, ADD, CHANGE, REMOVE, EARLIER, LATER, LONGER, SHORTER)),
     Section("In the list of interviews", (OPEN, NEW, DELETE, QUIT_LETTER)),
     Section("In the form for a new interview", (START, NEXT_FIELD)),
     Section("Everywhere", (HELP, APPEARANCE, QUIT)),
@@ -111,6 +135,8 @@ def key_label(key: str) -> str:
     """Return a key's display name: `page up` for `pageup`; `ctrl+j` is returned unchanged."""
     names = {
         "question_mark": "?",
+        "plus": "+",
+        "minus": "-",
         "escape": "esc",
         "pageup": "page up",
         "pagedown": "page down",

@@ -1,8 +1,8 @@
 """View of the conversation, derived from the room's state: messages to show and actions to
 allow."""
 
-from prepcli.client.state import RoomState, is_completed, open_question
-from prepcli.tui.keys import RETRY
+from prepcli.client.state import RoomState, is_completed, is_planned, open_question
+from prepcli.tui.keys import BEGIN, RETRY
 from prepcli.tui.widgets.transcript import TranscriptState
 from prepserver.wire.protocol import Message, MessageKind, Phase
 
@@ -34,8 +34,15 @@ def transcript_state(
     )
 
 
+def is_answer(message: Message) -> bool:
+    """Return True for a message that the candidate gave as an answer, also if it was taken for a
+    request."""
+    return message.kind in (MessageKind.ANSWER, MessageKind.REQUEST)
+
+
 def count_answers(state: RoomState) -> int:
-    return sum(message.kind is MessageKind.ANSWER for message in state.messages)
+    """Return the number of messages for which `is_answer` is true."""
+    return sum(map(is_answer, state.messages))
 
 
 def reason_not_to_answer(state: RoomState) -> str:
@@ -43,6 +50,8 @@ def reason_not_to_answer(state: RoomState) -> str:
     none."""
     if is_completed(state):
         return "This interview is completed."
+    if is_planned(state):
+        return f"The interview has not started. Press {BEGIN.name} to start it."
     if state.phase not in WAITING:
         return "The interviewer is still working. Your text stays in the box."
     if open_question(state) is None:

@@ -10,12 +10,15 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.widgets import TextArea
 
-from prepcli.client.state import is_completed, open_question
+from prepcli.client.state import is_completed, is_planned, open_question
 from prepcli.drafts import Draft, DraftStore
 from prepcli.errors import LocalServerFailed, NotAuthorised
 from prepcli.terminal_text import printable
 from prepcli.tui.draft_saver import DraftSaver
 from prepcli.tui.keys import (
+    AGENDA,
+    ASK,
+    BEGIN,
     DISCARD,
     END,
     FINISH,
@@ -38,22 +41,27 @@ from prepcli.tui.messages import (
     RoomChanged,
     RoomLeft,
 )
+from prepcli.tui.screens.agenda import AgendaScreen
+from prepcli.tui.screens.ask import REQUESTS, AskScreen
 from prepcli.tui.screens.confirm import ConfirmScreen
-from prepcli.tui.screens.conversation import count_answers, reason_not_to_answer
+from prepcli.tui.screens.conversation import count_answers, is_answer, reason_not_to_answer
 from prepcli.tui.screens.interview_view import InterviewView
 from prepcli.tui.screens.recorder import MicrophoneFactory
 from prepcli.tui.screens.speaking import SpeakingScreen
 from prepcli.tui.text import Seconds
+from prepserver.wire.agenda import EditedTopic
 from prepserver.wire.client_messages import (
+    AgendaEdit,
     HintRequest,
     InterviewEnd,
+    InterviewStart,
     TurnRetry,
     TurnStop,
     UserMessage,
     UserTyping,
 )
 from prepserver.wire.limits import MAX_ANSWER
-from prepserver.wire.protocol import MessageKind, Phase
+from prepserver.wire.protocol import Mode, Phase
 
 
 class Pending(Struct, frozen=True):
@@ -72,6 +80,9 @@ class InterviewScreen(SpeakingScreen):
         RECORD.binding(),
         FINISH.binding(),
         HINT.binding(),
+        BEGIN.binding(),
+        ASK.binding(),
+        AGENDA.binding(show=False),
         RETRY.binding(),
         STOP.binding(),
         DISCARD.binding(),
@@ -100,6 +111,10 @@ class InterviewScreen(SpeakingScreen):
         self._pending: Pending | None = None
         self._offered = ""
         """Doubtful text of a recording that was put into the box; empty if there is none."""
+        self._agenda: AgendaScreen | None = None
+        """Screen that was opened last for the agenda."""
+        self._offered_agenda = False
+        """True once the agenda was opened by itself, because the interview waits for its start."""
         self._shown_actions: dict[str, bool | None] = {}
 
     def compose(self) -> ComposeResult:
@@ -120,7 +135,7 @@ class InterviewScreen(SpeakingScreen):
     # --- Messages -----------------------------------------------------------------------------
 
     async def on_room_changed(self, event: RoomChanged) -> None:
-        doubt_before = self.state.doubt
+        doubt_before, agenda_before = self.state.doubt, self.state.agenda
         self.state = event.state
         if self.state.doubt != doubt_before:
             self._offer_doubtful_text()
@@ -134,14 +149,24 @@ class InterviewScreen(SpeakingScreen):
         if self._restored and self.state.known:
             self._forget_restored()
         await self.refresh_view()
+        if self.state.agenda is not agenda_before:
+            self._update_agenda()
+
+    def _update_agenda(self) -> None:
+        """Show a new agenda on its screen, and open that screen once before the start."""
+        if self.state.agenda is None:
+            return
+        planned = is_planned(self.state)
+        if self._agenda is not None and self._agenda in self.app.screen_stack:
+            self._agenda.update_agenda(self.state.agenda, planned=planned)
+        elif planned and not self._offered_agenda:
+            self._offered_agenda = True
+            self.action_agenda()
 
     def _forget_restored(self) -> None:
         """Take the answer of a restored draft out of the box if it has arrived at the server."""
         restored, self._restored = self._restored, ""
-        if any(
-            message.kind is MessageKind.ANSWER and message.text == restored
-            for message in self.state.messages
-        ):
+        if any(is_answer(message) and message.text == restored for message in self.state.messages):
             self._view.box.remove_sent(restored)
             self._view.box.set_text(self._view.box.text.removeprefix("\n"))
 
@@ -178,6 +203,8 @@ class InterviewScreen(SpeakingScreen):
 
     async def on_failure_reported(self, event: FailureReported) -> None:
         """Put the unacknowledged answer back into the box if the server has rejected it."""
+        if self._agenda is not None:
+            self._agenda.allow_changes()
         pending = self._pending
         if pending is None or event.failure.id != pending.id:
             return
@@ -237,13 +264,19 @@ class InterviewScreen(SpeakingScreen):
 
     def _available_actions(self) -> dict[str, bool | None]:
         state = self.state
-        active = not is_completed(state)
+        planned = is_planned(state)
+        active = not is_completed(state) and not planned
+        real = state.interview is not None and state.interview.mode is Mode.REAL
+        asked = True if open_question(state) else None
         recording = self.recorder.active or self.recorder.opening
         return {
             "record": active and not recording,
             "finish": self.recorder.active,
             "discard": recording,
-            "hint": active and not recording and (True if open_question(state) else None),
+            "hint": active and not recording and not real and asked,
+            "begin": planned,
+            "ask": active and not recording and asked,
+            "agenda": state.agenda is not None and not recording,
             "stop": not recording and state.phase is not Phase.IDLE,
             "retry": state.failed is not None,
             "end": active and not recording,
@@ -266,6 +299,30 @@ class InterviewScreen(SpeakingScreen):
     async def action_hint(self) -> None:
         self._view.transcript.follow()
         await self.send_message(HintRequest(id=uuid.uuid4().hex))
+
+    async def action_begin(self) -> None:
+        await self.send_message(InterviewStart(id=uuid.uuid4().hex))
+
+    @work(exclusive=True, group="question")
+    async def action_ask(self) -> None:
+        """Let the user choose a request, and send it."""
+        chosen = await self.app.push_screen_wait(AskScreen())
+        if chosen and self.may_answer():
+            self._view.transcript.follow()
+            await self.send_message(REQUESTS[chosen](id=uuid.uuid4().hex))
+
+    @work(exclusive=True, group="question")
+    async def action_agenda(self) -> None:
+        """Show the agenda, and start the interview if the user wants to."""
+        if self.state.agenda is None:
+            return
+        planned = is_planned(self.state)
+        self._agenda = AgendaScreen(self.state.agenda, self._edit_agenda, planned=planned)
+        if await self.app.push_screen_wait(self._agenda) and is_planned(self.state):
+            await self.action_begin()
+
+    async def _edit_agenda(self, topics: list[EditedTopic]) -> bool:
+        return await self.send_message(AgendaEdit(id=uuid.uuid4().hex, topics=topics))
 
     async def action_retry(self) -> None:
         await self.send_message(TurnRetry(id=uuid.uuid4().hex))

@@ -4,9 +4,9 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Footer, Static
 
-from prepcli.client.state import RoomState, is_completed, open_question
+from prepcli.client.state import RoomState, is_completed, is_planned, open_question
 from prepcli.terminal_text import one_line
-from prepcli.tui.keys import LOBBY, RETRY
+from prepcli.tui.keys import AGENDA, BEGIN, LOBBY, RETRY
 from prepcli.tui.screens.conversation import transcript_state
 from prepcli.tui.text import Seconds
 from prepcli.tui.widgets.answer import AnswerBox
@@ -15,7 +15,7 @@ from prepcli.tui.widgets.interviews import TYPES
 from prepcli.tui.widgets.level import LevelMeter
 from prepcli.tui.widgets.status import StatusLine, activity, allowance, progress
 from prepcli.tui.widgets.transcript import Transcript
-from prepserver.wire.protocol import Interview, Status
+from prepserver.wire.protocol import Interview, Mode, Status
 
 
 class InterviewView(Vertical):
@@ -31,6 +31,7 @@ class InterviewView(Vertical):
         self._title = Static("", id="title", markup=False)
         self._failure = Static("", id="failure", markup=False)
         self._status = StatusLine()
+        self._plan = Static("", id="planned-facts", markup=False)
         self._facts = Static("", id="completed-facts", markup=False)
         self.banner = ConnectionBanner(monotonic, local=local)
         self.transcript = Transcript()
@@ -45,6 +46,9 @@ class InterviewView(Vertical):
         yield self.meter
         yield self._status
         yield self.box
+        with Vertical(id="planned"):
+            yield Static("Ready to start", id="planned-title")
+            yield self._plan
         with Vertical(id="completed"):
             yield Static("Interview completed", id="completed-title")
             yield self._facts
@@ -83,6 +87,7 @@ class InterviewView(Vertical):
             recording=active,
             failed=state.failed is not None,
             completed=self._over,
+            planned=is_planned(state),
             asked=open_question(state) is not None,
             sending=bool(pending) or running,
             known=state.interview is not None,
@@ -94,13 +99,29 @@ class InterviewView(Vertical):
             retry = f" Press {RETRY.name} to retry." if state.failed else ""
             self._failure.update(f"{one_line(trouble.message)}{retry}")
         self.meter.display = active
-        self.box.display = not self._over
+        self._show_box(not self._over and not is_planned(state))
         self.query_one("#completed").display = self._over
+        self.query_one("#planned").display = is_planned(state)
+        start = f"{BEGIN.name} starts the interview"
+        shown = f" · {AGENDA.name} shows the agenda" if state.agenda is not None else ""
+        self._plan.update(start + shown)
         if state.interview is not None:
             self._describe(state.interview)
 
+    def _show_box(self, display: bool) -> None:
+        """Show or hide the answer box, which has the focus while it is shown."""
+        if display == self.box.display:
+            return
+        self.box.display = self.box.can_focus = display
+        if display:
+            self.box.focus()
+        else:
+            self.box.blur()
+
     def _describe(self, interview: Interview) -> None:
         kind = f"{TYPES[interview.type]}, {interview.level.value}"
+        if interview.mode is Mode.REAL:
+            kind += ", real"
         self._title.update(f"{one_line(interview.title)} · {kind}")
         self._status.progress = progress(interview)
         if interview.status is Status.COMPLETED:

@@ -12,7 +12,7 @@ from textual.widgets.option_list import Option
 from prepcli.terminal_text import one_line
 from prepcli.tui.keys import OPEN
 from prepcli.tui.text import relative_time
-from prepserver.wire.protocol import Interview, InterviewType, Status
+from prepserver.wire.protocol import Interview, InterviewType, Mode, Status
 
 TYPES = {
     InterviewType.BEHAVIOURAL: "behavioural",
@@ -23,19 +23,23 @@ TYPES = {
 
 
 def progress_text(interview: Interview) -> str:
-    """Return the progress of an interview: `completed`, `not started` or `2 of 5 answered`."""
+    """Return the progress of an interview: `completed`, `ready to start`, `not started` or `2 of 5
+    answered`."""
     if interview.status is Status.COMPLETED:
         return "completed"
+    if interview.status is Status.PLANNED:
+        return "ready to start"
     if not interview.answered:
         return "not started"
     return f"{interview.answered} of {interview.questions} answered"
 
 
 def details(interview: Interview, now: float) -> str:
-    """Return an interview's type, level and last update: `technical · senior · 3 minutes ago`."""
-    return " · ".join(
-        (TYPES[interview.type], interview.level.value, relative_time(interview.updated_at, now))
-    )
+    """Return an interview's type, level, mode and last update, such as `technical · senior ·
+    3 minutes ago`. The usual mode, practice, is left out."""
+    mode = (Mode.REAL.value,) if interview.mode is Mode.REAL else ()
+    updated = relative_time(interview.updated_at, now)
+    return " · ".join((TYPES[interview.type], interview.level.value, *mode, updated))
 
 
 class InterviewList(OptionList):

@@ -22,7 +22,8 @@ def heading(kind: MessageKind, *, number: int = 0, source: Source | None = None)
     """Return the heading of a message, such as `Interviewer · question 2` or `You · spoken`."""
     name = HEADINGS[kind]
     if kind is MessageKind.QUESTION and number:
-        return f"{name} · question {number}"
+        translated = " · translated" if source is Source.TRANSLATION else ""
+        return f"{name} · question {number}{translated}"
     if speaker_of(kind) is Role.CANDIDATE and source is Source.SPEECH:
         return f"{name} · spoken"
     return name
@@ -45,6 +46,9 @@ class MessageView(Vertical):
         &.-answer { border-left: thick $success-muted; }
         &.-hint { border-left: wide $warning; background: $warning 8%; }
         &.-hint > .message--heading { color: $text-warning; }
+        &.-request { border-left: thick $foreground 20%; color: $text-muted; }
+        &.-reply { border-left: thick $foreground 20%; color: $text-muted; }
+        &.-reply Markdown { color: $text-muted; }
         &.-summary { border-left: thick $accent; }
         &.-growing { border-left: thick $primary; }
         &.-provisional { border-left: thick $foreground 20%; }

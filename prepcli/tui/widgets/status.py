@@ -36,6 +36,7 @@ def activity(
     recording: bool = False,
     failed: bool = False,
     completed: bool = False,
+    planned: bool = False,
     sending: bool = False,
     asked: bool = True,
     known: bool = True,
@@ -43,8 +44,8 @@ def activity(
     """Return the activity to show to the candidate.
 
     `opening` is True while the microphone is being opened, `sending` while an answer is
-    unacknowledged, `asked` while a question is open, and `known` once a snapshot of the room has
-    arrived.
+    unacknowledged, `planned` while the interview waits for its start, `asked` while a question is
+    open, and `known` once a snapshot of the room has arrived.
     """
     if opening:
         return Activity("Opening the microphone…", busy=True)
@@ -70,6 +71,8 @@ def activity(
         return Activity("Stopped", trouble=True)
     if completed:
         return Activity("Completed")
+    if planned:
+        return Activity("Ready to start")
     return Activity("Your turn" if asked else "Waiting")
 
 

@@ -8,7 +8,7 @@ from textual.pilot import Pilot
 
 from prepcli.errors import LocalServerFailed, PrepError
 from prepcli.local_server.sessions import ConfirmFetch
-from prepcli.tui.app import PrepApp, last_active
+from prepcli.tui.app import PrepApp, last_unfinished
 from prepcli.tui.screens.interview import InterviewScreen
 from prepcli.tui.screens.lobby import LobbyScreen
 from prepcli.tui.screens.starting import StartingScreen
@@ -128,11 +128,11 @@ def test_starts_with_the_last_interview() -> None:
     assert first_screen(session, resume_last=True).title == "recent"
 
 
-def test_last_active_is_not_completed() -> None:
+def test_last_unfinished_is_not_completed() -> None:
     """A completed interview is not resumed, however recent it is."""
     done = interview("done", status=Status.COMPLETED, updated_at=NOW)
-    assert last_active([done, interview("open")]) == "open"
-    assert last_active([done]) == ""
+    assert last_unfinished([done, interview("open")]) == "open"
+    assert last_unfinished([done]) == ""
 
 
 def test_the_error_is_printed_at_the_end() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input, Static
+from textual.widgets import Checkbox, Input, Select, Static
 
 from prepcli.client.state import ConnectionChanged, ConnectionStatus
 from prepcli.errors import RateLimited, ServerUnreachable
@@ -23,6 +23,7 @@ from prepserver.wire.protocol import (
     InterviewType,
     InterviewUpdated,
     Level,
+    Mode,
     ModelFetch,
     ModelsFetched,
     Snapshot,
@@ -188,6 +189,41 @@ def test_lost_connection() -> None:
         await settle(pilot)
         assert "Connection lost" not in shown(app)
         assert ids(app) == ["one"]
+
+    drive(watch, session)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_form_has_mode_length_language_and_models(mode: Mode) -> None:
+    """The form gives these fields too; a real interview never shows its agenda. A length out of
+    range is named."""
+    session = FakeSession()
+
+    async def watch(app: PrepApp, pilot: Pilot[int]) -> None:
+        await pilot.press("n")
+        await settle(pilot)
+        screen = app.screen
+        screen.query_one("#minutes", Input).value = "241"
+        screen.query_one("#set", Input).value = " standard "
+        screen.query_one("#agenda", Checkbox).value = True
+        screen.query_one("#language", Select).value = "de"
+        screen.query_one("#mode", Select).value = mode
+        await pilot.press("ctrl+s")
+        await finish(app, pilot, "start")
+        assert "240" in str(screen.query_one("#minutes-problem").render())
+        assert screen.query_one("#agenda").disabled == (mode is Mode.REAL)
+        screen.query_one("#minutes", Input).value = "30"
+        await pilot.press("ctrl+s")
+        await finish(app, pilot, "start")
+        assert session.rest.created == [
+            InterviewSpec(
+                mode=mode,
+                minutes=30,
+                language="de",
+                model_set="standard",
+                review_agenda=mode is Mode.PRACTICE,
+            )
+        ]
 
     drive(watch, session)
 
