@@ -19,7 +19,7 @@ from prepserver.wire.protocol import (
 )
 
 OPEN_TOPIC = Move(MoveKind.NEXT)
-DEEPER = Move(MoveKind.DEEPER)
+PROBE = Move(MoveKind.PROBE, "how it turned out")
 
 
 def message(
@@ -39,7 +39,7 @@ def message(
 
 
 def context_after(
-    answers: Sequence[str], spec: InterviewSpec | None = None, next_move: Move = DEEPER
+    answers: Sequence[str], spec: InterviewSpec | None = None, next_move: Move = PROBE
 ) -> PromptContext:
     """Return the context of an interview in which the candidate has given `answers`, in order, to
     the main questions of as many topics.

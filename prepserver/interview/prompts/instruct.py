@@ -19,6 +19,7 @@ from prepserver.interview.dialogue.decision import MoveKind
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.wording import ENGLISH, transition
 from prepserver.interview.questions.bank import Bank
+from prepserver.interview.questions.plan import is_acceptable_question
 from prepserver.wire.agenda import SkillEvidence, Where
 from prepserver.wire.languages import LANGUAGES
 from prepserver.wire.protocol import Intent, Message, MessageKind, Role, Source, speaker_of
@@ -90,9 +91,17 @@ def decision_prompt(context: PromptContext, points: Sequence[str]) -> Prompt:
 
 def question_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
     """Return the prompt of a follow-up question, or of a main question in another language than
-    English."""
+    English. A deeper question has the words of the bank, if there are any."""
     if context.opens_topic and context.topic is not None:
         return _translation(context, context.topic.topic.question, seed), Source.TRANSLATION
+    base = context.current_question
+    if (
+        context.next_move.kind is MoveKind.DEEPER
+        and base is not None
+        and context.spec.language == ENGLISH
+        and is_acceptable_question(base.harder, context.asked_questions)
+    ):
+        return base.harder, Source.BANK
     grammar = _question_grammar(context)
     return _chat(context, "question", _ask_line(context), grammar, seed), Source.MODEL
 

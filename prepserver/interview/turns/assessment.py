@@ -22,6 +22,10 @@ __all__ = ["assess"]
 MIN_PROBABILITY = 0.6
 """Probability from which the model's word is taken that a message is no answer."""
 
+MIN_COMPLETE = 0.8
+"""Probability from which the model's word is taken that an answer covers all points. Models of this
+size find nearly every answer complete."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -110,9 +114,14 @@ async def _ask_model(
     except InferenceError as error:
         log.warning("turn.decision_failed", interview=call.interview, code=error.code)
         return None
-    certain = probabilities.get(chosen, 1.0) >= MIN_PROBABILITY
-    if certain and chosen in (QUESTION_BACK, OFF_TOPIC):
+    probability = probabilities.get(chosen, 1.0)
+    if chosen in (QUESTION_BACK, OFF_TOPIC) and probability >= MIN_PROBABILITY:
         return _Opinion(Intent.QUESTION if chosen == QUESTION_BACK else Intent.OFF_TOPIC)
+    if chosen == COVERED and probability >= MIN_COMPLETE:
+        return _Opinion(Intent.ANSWER, complete=True)
+    if chosen == COVERED:
+        # The most probable of the points, which the model finds covered without being sure.
+        chosen = max(prompt.options[: len(points)], key=lambda each: probabilities.get(each, 0.0))
     if chosen.isdigit() and 0 < int(chosen) <= len(points):
         return _Opinion(Intent.ANSWER, missing=points[int(chosen) - 1])
-    return _Opinion(Intent.ANSWER, complete=chosen == COVERED)
+    return _Opinion(Intent.ANSWER)

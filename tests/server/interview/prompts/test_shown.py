@@ -67,7 +67,7 @@ def prompts() -> dict[str, Prompt]:
         "decision": build_decision_prompt(INFO, context(), points),
         "probe": reply_prompt(Step.QUESTION, context()),
         "concrete": reply_prompt(Step.QUESTION, context(move=MoveKind.CONCRETE)),
-        "deeper": reply_prompt(Step.QUESTION, context(move=MoveKind.DEEPER)),
+        "deeper": reply_prompt(Step.QUESTION, context(language="de", move=MoveKind.DEEPER)),
         "translated-question": reply_prompt(
             Step.QUESTION, context(language="de", move=MoveKind.NEXT)
         ),
