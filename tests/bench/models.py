@@ -33,6 +33,7 @@ __all__ = [
     "CONTEXT",
     "LANGUAGE_MODEL",
     "MODELS_DIR",
+    "MULTILINGUAL_SPEECH_MODEL",
     "SPEECH_MODEL",
     "THREADS",
     "LlamaServerPeer",
@@ -48,6 +49,9 @@ MODELS_DIR = Path(
 )
 LANGUAGE_MODEL = MODELS_DIR / "smollm2-135m-instruct.q4_1.gguf"
 SPEECH_MODEL = MODELS_DIR / "whisper-tiny.en.bin"
+MULTILINGUAL_SPEECH_MODEL = Path(
+    os.environ.get("PREP_BENCH_WHISPER_BASE") or MODELS_DIR / "whisper-base.bin"
+)
 
 CALL = Call(purpose="question", user="bench", interview="bench", request="bench")
 THREADS = len(os.sched_getaffinity(0))
@@ -119,12 +123,12 @@ class PrepModels:
     @classmethod
     @asynccontextmanager
     async def running(
-        cls, folder: Path, model: Path = LANGUAGE_MODEL
+        cls, folder: Path, model: Path = LANGUAGE_MODEL, speech_model: Path = SPEECH_MODEL
     ) -> AsyncIterator["PrepModels"]:
         config = Config(
             data_dir=folder / "data",
             model=str(model),
-            stt_model=str(SPEECH_MODEL),
+            stt_model=str(speech_model),
             threads=THREADS,
             context=CONTEXT,
             rate_limit=0,

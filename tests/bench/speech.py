@@ -11,7 +11,13 @@ import msgspec
 from prepserver.engines.types import PartialTranscript, Transcription
 from prepserver.gateway.gateway import Call
 from prepserver.wire.protocol import BYTES_PER_SECOND
-from tests.bench.models import SPEECH_MODEL, THREADS, PrepModels, ScriptPeer
+from tests.bench.models import (
+    MULTILINGUAL_SPEECH_MODEL,
+    SPEECH_MODEL,
+    THREADS,
+    PrepModels,
+    ScriptPeer,
+)
 from tests.bench.report import Row, make_row, p95
 from tests.bench.sounds import ANSWER_CLIPS, PacedPlayer, clip_paths, clip_pcm, long_recording
 from tests.server.engines.whisper.sounds import reference_transcripts
@@ -19,7 +25,8 @@ from tests.support.wer import normalise, wer
 
 __all__ = ["run"]
 
-REFERENCES = reference_transcripts()
+SYNTHETIC, REAL = reference_transcripts(), reference_transcripts("real/")
+REFERENCES = SYNTHETIC | REAL
 PYWHISPERCPP = "pywhispercpp on the whole clip"
 
 
@@ -27,8 +34,10 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     repetitions: int = 5
     answer: tuple[str, ...] = ANSWER_CLIPS
     """Names of the recordings that are joined into one answer."""
-    recordings: tuple[str, ...] = tuple(REFERENCES)
+    recordings: tuple[str, ...] = tuple(SYNTHETIC)
     """Names of the recordings used for the word error rate and for the long answer."""
+    real: tuple[str, ...] = tuple(REAL)
+    """Names of the recordings of people used for the word error rate."""
     long: float = 600.0
     """Duration of the long answer in seconds."""
     part: float = 60.0
@@ -37,7 +46,12 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 QUICK = Sizes(
-    repetitions=1, answer=("short-answer",), recordings=("short-answer",), long=20.0, part=8.0
+    repetitions=1,
+    answer=("short-answer",),
+    recordings=("short-answer",),
+    real=(),
+    long=20.0,
+    part=8.0,
 )
 
 
@@ -57,16 +71,31 @@ def run(quick: bool) -> list[Row]:
 
 
 async def _run(sizes: Sizes) -> list[Row]:
+    rows = await _measure_model(SPEECH_MODEL, sizes)
+    if sizes.real and not MULTILINGUAL_SPEECH_MODEL.exists():
+        print(
+            "whisper-base is not measured, because it is not installed: run `prep-server models "
+            "pull whisper-base`, or set PREP_BENCH_WHISPER_BASE to its path."
+        )
+    elif sizes.real:
+        short = msgspec.structs.replace(sizes, long=2 * sizes.part)
+        rows += await _measure_model(MULTILINGUAL_SPEECH_MODEL, short)
+    return rows
+
+
+async def _measure_model(model: Path, sizes: Sizes) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="prep-bench-") as folder:
         async with (
-            PrepModels.running(Path(folder)) as prep,
-            ScriptPeer.running("peer_whisper", str(SPEECH_MODEL), str(THREADS)) as whisper,
+            PrepModels.running(Path(folder), speech_model=model) as prep,
+            ScriptPeer.running("peer_whisper", str(model), str(THREADS)) as whisper,
         ):
-            return [
+            rows = [
                 *await _measure_latency(prep, whisper, sizes),
-                *await _measure_word_errors(prep, whisper, sizes),
+                *await _measure_word_errors(prep, whisper, sizes.recordings, "synthetic voices"),
+                *await _measure_word_errors(prep, whisper, sizes.real, "people"),
                 *await _measure_caption_lag(prep, sizes),
             ]
+    return [msgspec.structs.replace(row, name=f"{model.stem}: {row.name}") for row in rows]
 
 
 async def _measure_latency(prep: PrepModels, whisper: ScriptPeer, sizes: Sizes) -> list[Row]:
@@ -89,10 +118,14 @@ async def _measure_latency(prep: PrepModels, whisper: ScriptPeer, sizes: Sizes) 
     ]
 
 
-async def _measure_word_errors(prep: PrepModels, whisper: ScriptPeer, sizes: Sizes) -> list[Row]:
+async def _measure_word_errors(
+    prep: PrepModels, whisper: ScriptPeer, recordings: tuple[str, ...], speakers: str
+) -> list[Row]:
     """Compare the word error rate over all recordings with that of the peer."""
+    if not recordings:
+        return []
     prep_errors = peer_errors = total = 0.0
-    for name in sizes.recordings:
+    for name in recordings:
         reference = REFERENCES[name]
         words = len(normalise(reference))
         total += words
@@ -102,7 +135,7 @@ async def _measure_word_errors(prep: PrepModels, whisper: ScriptPeer, sizes: Siz
         peer_errors += words * wer(reference, peer_transcript["text"])
     return [
         make_row(
-            f"word error rate over {len(sizes.recordings)} recordings, {total:.0f} words",
+            f"word error rate over {len(recordings)} recordings of {speakers}, {total:.0f} words",
             "%",
             [100 * prep_errors / total],
             [100 * peer_errors / total],

@@ -27,9 +27,11 @@ WINDOW_SECONDS = 30.0
 """Seconds of audio that Whisper processes at once."""
 FULL_AUDIO_CTX = 1_500
 """Number of encoder positions in a whole window: 50 for each second of audio."""
-AUDIO_CTX_MARGIN = 64
-"""Number of encoder positions beyond the end of a short span, so that its last words are
-recognised."""
+AUDIO_CTX_MARGIN = 320
+"""Minimum number of encoder positions beyond the end of a span. With 64, the last words are
+recognised too, but more words are wrong."""
+DETECTION_MARGIN = 64
+"""The same for the detection of the language, which needs no words."""
 AUDIO_CTX_STEP = 256
 """Number of encoder positions that whisper.cpp's flash attention processes together. Flash
 attention pads `audio_ctx` to a multiple of this number, and the padding holds data of earlier
@@ -92,7 +94,7 @@ class SpanTranscriber:
 
         Raises InferenceError if the detection fails.
         """
-        padded, audio_ctx = _prepare(samples)
+        padded, audio_ctx = _prepare(samples, DETECTION_MARGIN)
         return self._transcriber.detect_language(padded, audio_ctx=audio_ctx)
 
     def fast_pass(
@@ -145,7 +147,7 @@ class SpanTranscriber:
         full: bool = False,
         sampled: bool = False,
     ) -> SpanTranscript | None:
-        padded, audio_ctx = _prepare(samples)
+        padded, audio_ctx = _prepare(samples, AUDIO_CTX_MARGIN)
         raw_segments = self._transcriber.transcribe(
             padded,
             language=language,
@@ -165,10 +167,11 @@ class SpanTranscriber:
         return SpanTranscript(*filter_hallucinations(_map_times(raw_segments, to_recording)))
 
 
-def _prepare(samples: NDArray[np.int16]) -> tuple[NDArray[np.float32], int]:
-    """Return samples that whisper.cpp accepts, and the number of encoder positions for them."""
+def _prepare(samples: NDArray[np.int16], margin: int) -> tuple[NDArray[np.float32], int]:
+    """Return samples that whisper.cpp accepts, and the number of encoder positions for them, with
+    at least `margin` positions more than the samples need."""
     padded = np.pad(samples, (0, max(0, MIN_SAMPLES - len(samples))))
-    needed = len(padded) / SAMPLE_RATE * FULL_AUDIO_CTX / WINDOW_SECONDS + AUDIO_CTX_MARGIN
+    needed = len(padded) / SAMPLE_RATE * FULL_AUDIO_CTX / WINDOW_SECONDS + margin
     audio_ctx = math.ceil(needed / AUDIO_CTX_STEP) * AUDIO_CTX_STEP
     return to_float32(amplify(padded)), 0 if audio_ctx >= FULL_AUDIO_CTX else audio_ctx
 

@@ -22,10 +22,13 @@ def read_recording(name: str) -> Samples:
         return np.frombuffer(file.readframes(file.getnframes()), "<i2")
 
 
-def reference_transcripts() -> dict[str, str]:
-    """Return the transcript of each bundled recording, by the name of the recording."""
-    lines = (SPEECH / "transcripts.tsv").read_text("utf-8").splitlines()
-    return dict(line.split("\t") for line in lines)
+def reference_transcripts(folder: str = "") -> dict[str, str]:
+    """Return the transcript of each bundled recording, by the name of the recording.
+
+    The `folder` "" has synthetic voices and `real/` has people; names begin with the folder.
+    """
+    lines = (SPEECH / folder / "transcripts.tsv").read_text("utf-8").splitlines()
+    return {f"{folder}{name}": text for name, text in (line.split("\t") for line in lines)}
 
 
 def sounds_without_speech(seconds: float) -> Mapping[str, Samples]:

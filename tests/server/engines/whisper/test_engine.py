@@ -12,6 +12,7 @@ from prepserver.engines.types import SpeechStats
 from prepserver.engines.whisper.engine import WhisperEngine, select_next
 from prepserver.engines.whisper.options import AudioChunk, GetSpeechStats
 from prepserver.engines.whisper.recording_transcriber import PendingWork
+from prepserver.engines.whisper.voice_activity import CHUNK
 from prepserver.errors import InferenceError
 from prepserver.wire.error_codes import ErrorCode
 from tests.server.engines.whisper.fakes import (
@@ -261,7 +262,8 @@ def test_expensive_drafts_come_less_often() -> None:
     """On a slow machine, drafts are made less often, so that final text does not fall behind."""
     engine, transcriber, clock = new_engine(cost=0.2)
     speaker = Speaker(engine)
-    run_live(engine, clock, [(speaker, speech(1, 60))])
+    # The first word is shortened, so that no span is cut in the middle of a word.
+    run_live(engine, clock, [(speaker, speech(1, 60)[2 * CHUNK :])])
     spent = sum(
         0.2 * max(1.1, WORD_SECONDS * (last - first + 1)) for first, last, _ in transcriber.passes
     )

@@ -126,14 +126,17 @@ def test_speech_that_is_no_language_is_doubtful(models_dir: Path, name: str) -> 
     run(models_dir, scenario)
 
 
-def test_sounds_without_speech_have_no_transcript(models_dir: Path) -> None:
-    """No words are transcribed from silence, noise, hum, beeps, music, clicks or breath."""
+@pytest.mark.parametrize("vocabulary", ["", "A job interview. Topics: PostgreSQL, gRPC, Kafka."])
+def test_sounds_without_speech_have_no_transcript(models_dir: Path, vocabulary: str) -> None:
+    """No words, nor those of the vocabulary, are transcribed from silence, noise, hum, beeps,
+    music, clicks or breath."""
 
     async def scenario(model: WhisperModel) -> None:
         sounds = {**sounds_without_speech(12.0), "one sample": np.zeros(1, "<i2")}
         hallucinations = {}
         for name, samples in sounds.items():
-            result = await model.transcribe(samples.tobytes())
+            expected = ExpectedSpeech(vocabulary=vocabulary)
+            result = await model.transcribe(samples.tobytes(), expected)
             assert result.dropped, name
             assert result.seconds == len(samples) / 16_000
             if result.text or result.segments:
