@@ -66,7 +66,8 @@ class SpanDraft(Struct, frozen=True):
     agreement: Agreement
 
     def is_final_for(self, span: Span) -> bool:
-        """Return True if another pass over the finished span would give the same transcript."""
+        """Return True if another fast pass over the finished span would give the same
+        transcript."""
         return not self.transcript.needs_full_pass and _covers_speech(self.span, span)
 
 
@@ -221,7 +222,8 @@ class RecordingTranscriber:
     def _transcribe_span(self, span_transcriber: SpanTranscriber) -> None:
         span, _ = self._queue[0]
         transcript: SpanTranscript | None
-        if self._draft is not None and self._draft.is_final_for(span):
+        urgent = self._ended and len(self._queue) == 1
+        if urgent and self._draft is not None and self._draft.is_final_for(span):
             transcript = self._draft.transcript
         else:
             samples = self._buffer.copy_range(span.begin, span.end)
@@ -231,6 +233,7 @@ class RecordingTranscriber:
                 self._choose_language(span_transcriber, span.begin, samples),
                 self._vocabulary,
                 self._should_continue,
+                urgent=urgent,
             )
         if transcript is None:
             return

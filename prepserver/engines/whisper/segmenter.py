@@ -32,14 +32,14 @@ MIN_SPEECH = 3
 PADDING = round(0.3 * SAMPLE_RATE)
 """Maximum number of samples kept before and after speech, so that the quiet beginnings and ends of
 words are kept."""
-MAX_SILENCE_WINDOW, MIN_SILENCE_WINDOW = _to_chunks(0.8), _to_chunks(0.4)
+MAX_SILENCE_WINDOW, MIN_SILENCE_WINDOW = _to_chunks(0.8), _to_chunks(0.3)
 """Numbers of silent chunks that end a short span and a long span, respectively. Shorter pauses
 occur within sentences, whose parts are recognised worse apart."""
-LONG_SPAN = _to_chunks(12.0)
+LONG_SPAN = _to_chunks(9.0)
 """Number of chunks of speech from which the minimum silence window applies. Up to half of this
 number, the maximum silence window applies, because words need some context to be recognised
 correctly."""
-MAX_SPAN = _to_chunks(15.0)
+MAX_SPAN = _to_chunks(12.0)
 """Maximum number of chunks in a span; longer speech without a pause is split. Whisper could process
 30 s at once, but a speaker who has stopped must wait until the last span is transcribed."""
 LOUDNESS_WINDOW = _to_chunks(0.16)

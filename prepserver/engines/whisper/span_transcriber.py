@@ -27,11 +27,11 @@ WINDOW_SECONDS = 30.0
 """Seconds of audio that Whisper processes at once."""
 FULL_AUDIO_CTX = 1_500
 """Number of encoder positions in a whole window: 50 for each second of audio."""
-AUDIO_CTX_MARGIN = 320
-"""Minimum number of encoder positions beyond the end of a span. With 64, the last words are
-recognised too, but more words are wrong."""
-DETECTION_MARGIN = 64
-"""The same for the detection of the language, which needs no words."""
+FAST_MARGIN = 64
+"""Minimum number of encoder positions beyond the end of a span, so that its last words are
+recognised."""
+CAREFUL_MARGIN = 320
+"""The same if nobody waits for the text: one step more, with which fewer words are wrong."""
 AUDIO_CTX_STEP = 256
 """Number of encoder positions that whisper.cpp's flash attention processes together. Flash
 attention pads `audio_ctx` to a multiple of this number, and the padding holds data of earlier
@@ -94,7 +94,7 @@ class SpanTranscriber:
 
         Raises InferenceError if the detection fails.
         """
-        padded, audio_ctx = _prepare(samples, DETECTION_MARGIN)
+        padded, audio_ctx = _prepare(samples, FAST_MARGIN)
         return self._transcriber.detect_language(padded, audio_ctx=audio_ctx)
 
     def fast_pass(
@@ -111,7 +111,9 @@ class SpanTranscriber:
         code. Return None if the pass was stopped because `should_continue` returned False. Raises
         InferenceError if the transcription fails.
         """
-        return self._run_pass(samples, begin, language, vocabulary, should_continue)
+        return self._run_pass(
+            samples, begin, language, vocabulary, should_continue, margin=FAST_MARGIN
+        )
 
     def transcribe(
         self,
@@ -120,19 +122,29 @@ class SpanTranscriber:
         language: str,
         vocabulary: str,
         should_continue: Callable[[], bool],
+        *,
+        urgent: bool,
     ) -> SpanTranscript | None:
-        """Transcribe samples with a fast pass, then with full passes if the result needs them.
+        """Transcribe samples with a limited window, then with full passes if the result needs them.
 
-        The arguments, the result and the errors have the same meaning as in `fast_pass`.
+        `urgent` is True if the speaker waits for the text, so that the first pass is a fast one.
+        The other arguments, the result and the errors have the same meaning as in `fast_pass`.
         """
-        transcript = self.fast_pass(samples, begin, language, vocabulary, should_continue)
+        transcript = self._run_pass(
+            samples,
+            begin,
+            language,
+            vocabulary,
+            should_continue,
+            margin=FAST_MARGIN if urgent else CAREFUL_MARGIN,
+        )
         for sampled in (False, True):
             if transcript is None or not (
                 transcript.loops if sampled else transcript.needs_full_pass
             ):
                 break
             transcript = self._run_pass(
-                samples, begin, language, vocabulary, should_continue, full=True, sampled=sampled
+                samples, begin, language, vocabulary, should_continue, sampled=sampled
             )
         return transcript
 
@@ -144,15 +156,15 @@ class SpanTranscriber:
         vocabulary: str,
         should_continue: Callable[[], bool],
         *,
-        full: bool = False,
+        margin: int = FULL_AUDIO_CTX,
         sampled: bool = False,
     ) -> SpanTranscript | None:
-        padded, audio_ctx = _prepare(samples, AUDIO_CTX_MARGIN)
+        padded, audio_ctx = _prepare(samples, margin)
         raw_segments = self._transcriber.transcribe(
             padded,
             language=language,
             vocabulary=vocabulary,
-            audio_ctx=0 if full else audio_ctx,
+            audio_ctx=audio_ctx,
             temperature_fallback=sampled,
             should_continue=should_continue,
         )

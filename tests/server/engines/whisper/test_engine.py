@@ -441,3 +441,21 @@ def test_the_engine_reports_its_load() -> None:
     stats = msgspec.msgpack.decode(event.payload, type=SpeechStats)
     assert (stats.recordings, stats.waiting) == (1, 0)
     assert stats.caption_lag == pytest.approx(3 * WORD_SECONDS, abs=0.05)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_only_the_last_span_is_transcribed_in_haste(live: bool) -> None:
+    """Spans for which nobody waits are encoded with one step of the window more than drafts and
+    the last span."""
+    engine, transcriber, clock = new_engine()
+    speaker = Speaker(engine, drafts=live)
+    samples = np.concatenate([speech(1, 10), silence(1.5), speech(11, 10), silence(0.3)])
+    if live:
+        run_live(engine, clock, [(speaker, samples)])
+    else:
+        speaker.send(samples)
+        speaker.stop()
+        run_until_idle(engine)
+    assert speaker.transcription.text == text(1, 20)
+    windows = {(first, last): ctx for first, last, ctx in transcriber.passes}
+    assert windows[1, 10] == windows[11, 20] + 256

@@ -66,18 +66,18 @@ def test_a_short_span_ends_at_a_long_pause_only() -> None:
 
 
 def test_a_long_span_ends_at_a_short_pause() -> None:
-    """After twelve seconds of speech, a pause of 0.4 s ends a span."""
-    assert len(segment((12, 0.9), (0.4, 0.0), (12, 0.9))) == 2
+    """After ten seconds of speech, a pause of 0.3 s ends a span."""
+    assert len(segment((10, 0.9), (0.3, 0.0), (10, 0.9))) == 2
 
 
 def test_two_spans_share_a_short_pause_as_padding() -> None:
     """Two adjacent spans overlap in the short pause between them, never in speech."""
     segmenter = Segmenter()
-    (first,) = add_runs(segmenter, (12, 0.9), (0.4, 0.0), (2, 0.9))
+    (first,) = add_runs(segmenter, (10, 0.9), (0.3, 0.0), (2, 0.9))
     second = segmenter.open_span
     assert second is not None
     assert first.speech_end <= second.begin < first.end
-    assert second.begin >= round(12.4 * SAMPLE_RATE) - PADDING - CHUNK
+    assert second.begin >= round(10.3 * SAMPLE_RATE) - PADDING - CHUNK
 
 
 def test_a_click_is_not_speech() -> None:
@@ -131,7 +131,7 @@ def test_no_later_span_begins_before_next_begin() -> None:
     """No later span begins before `next_begin`, which never decreases."""
     segmenter = Segmenter()
     next_begin = 0
-    for run in ((1, 0.0), (0.06, 0.9), (3, 0.0), (12, 0.9), (0.4, 0.0), (40, 0.9), (2, 0.4)):
+    for run in ((1, 0.0), (0.06, 0.9), (3, 0.0), (10, 0.9), (0.3, 0.0), (30, 0.9), (2, 0.4)):
         for span in add_runs(segmenter, run):
             assert span.begin >= next_begin
         assert segmenter.next_begin >= next_begin
