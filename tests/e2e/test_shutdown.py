@@ -91,7 +91,7 @@ def test_a_message_sent_at_shutdown_is_stored_if_acknowledged(tmp_path: Path) ->
     connection is closed with code 1012."""
     with ForkedServer(tmp_path) as server:
         key = server.add_user()
-        id = create_interview(server, key, questions=5)
+        id = create_interview(server, key, questions=7)
         acknowledged = []
         for number in range(6):
             with open_room(server.room("interview", id, server.token(key))) as room:
@@ -121,7 +121,7 @@ def test_a_client_that_does_not_read_does_not_delay_the_shutdown(
         url = server.room("interview", id, server.token(key))
         with StalledClient(url) as stalled, open_room(url) as room:
             room.wait_for_question()
-            room.send(client_messages.UserMessage(text="x" * limits.MAX_ANSWER, id="1"))
+            room.send(client_messages.UserMessage(text="word " * (limits.MAX_ANSWER // 5), id="1"))
             room.wait_for(lambda m: isinstance(m, wire.Delta))
             for _ in range(500 if full else 0):
                 # Each snapshot is as long as the transcript.

@@ -172,7 +172,7 @@ def compare_latencies(folder: Path, rounds: int, seconds: float, *, allowance: f
         ):
             other.wait_for_question()
             writer.wait_for_question()
-            writer.send(client_messages.UserMessage(text="x", id="answer"))
+            writer.send(client_messages.UserMessage(text="I would measure first.", id="answer"))
             answer = writer.next_of_kind(wire.MessageKind.ANSWER).id
             writer.wait_for(
                 lambda m: isinstance(m, wire.StateChanged) and m.state is wire.Phase.IDLE
