@@ -142,8 +142,9 @@ class Conversation:
         assert answer is not None
         kind = self._kind_of(assessed.intent)
         changed = self._transcript.set_intent(answer.id, kind, assessed.intent)
-        if changed.kind is not answer.kind:
+        if changed != answer:
             self._room.broadcast_message(changed)
+        if changed.kind is not answer.kind:
             self._room.update_counts()
         if kind is MessageKind.REQUEST:
             return Step.REPLY

@@ -29,6 +29,10 @@ __all__ = [
 ]
 
 
+SHOWN_PURPOSES = ("question", "translation", "rephrase", "reply", "closing", "summary")
+"""Purposes of the prompts whose replies clients see."""
+
+
 class Behaviour(Struct, frozen=True):
     """Behaviour of a model in every call that starts while the behaviour is set."""
 
@@ -73,7 +77,7 @@ class ModelController:
         """Return a new reply that consists of the prompt's opening, and record it if clients will
         see it."""
         reply = GeneratedReply(prompt.opening.lstrip())
-        if prompt.purpose in ("question", "hint", "closing", "summary"):
+        if prompt.purpose in SHOWN_PURPOSES:
             self.replies[_find_role(prompt)] = reply
         return reply
 
@@ -158,6 +162,6 @@ def _create_error(behaviour: Behaviour) -> InferenceError:
 def _find_role(prompt: Prompt) -> str:
     """Return the role in the prompt, which identifies the interview."""
     text = prompt.text or prompt.turns[0].content
-    found = re.search(r"Keeper \w", text)
+    found = re.search(r"Keeper \w", f"{prompt.opening} {text}")
     assert found is not None, "the prompt does not name the role"
     return found[0]

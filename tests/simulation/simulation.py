@@ -226,7 +226,8 @@ class Simulation:
         await self._start()
         for number in range(self._setup.interviews):
             role = f"Keeper {'ABCDEF'[number]}"
-            request = wire.CreateInterview(role=role, questions=self._setup.questions)
+            count, language = self._setup.questions, self._setup.language
+            request = wire.CreateInterview(role=role, questions=count, language=language)
             view = (await self._call(UserInterviewsStub(USER).create(request))).result()
             self._rooms.append(view.id)
             self._roles[view.id] = role

@@ -173,6 +173,8 @@ class Setup(Struct, frozen=True, kw_only=True):
     context: int
     """Size of the language model's context, in tokens. A few answers exceed the smaller size,
     200."""
+    language: str
+    """Language of the interviews. The model writes every question that is not in English."""
 
 
 def make_setup(seed: int) -> Setup:
@@ -190,6 +192,7 @@ def make_setup(seed: int) -> Setup:
         max_queued_messages=rng.choice((1024, 4)),
         word_delay=rng.choice((0.0, 0.03, 0.2)),
         context=rng.choice((8_192, 200)),
+        language=rng.choice(("en", "de")),
     )
 
 

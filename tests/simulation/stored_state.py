@@ -15,6 +15,7 @@ from prepserver.interview.prompts.context import HistorySummary
 from prepserver.interview.turns.steps import Step, TurnState, phase_of
 from prepserver.wire.protocol import (
     Error,
+    Intent,
     Interview,
     Message,
     MessageKind,
@@ -130,7 +131,7 @@ def _read_interview(path: Path) -> StoredInterview | None:
         name = connection.execute("SELECT name FROM _object").fetchone()
         pairs: list[Any] = connection.execute("SELECT key, value FROM _kv").fetchall()
         messages = connection.execute(
-            "SELECT id, role, kind, text, source, position, created_at, edited"
+            "SELECT id, role, kind, text, source, position, created_at, edited, intent, topic"
             " FROM messages ORDER BY position"
         ).fetchall()
         turns = connection.execute(
@@ -157,7 +158,7 @@ def _read_interview(path: Path) -> StoredInterview | None:
 
 
 def _parse_message(row: Any) -> Message:
-    id, role, kind, text, source, position, created_at, edited = row
+    id, role, kind, text, source, position, created_at, edited, intent, topic = row
     return Message(
         id=id,
         role=Role(role),
@@ -167,6 +168,8 @@ def _parse_message(row: Any) -> Message:
         position=position,
         created_at=created_at,
         edited=bool(edited),
+        intent=None if intent is None else Intent(intent),
+        topic=topic,
     )
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from prepcli.client.outbox import Outbox
 from prepcli.client.recording import Recording
-from prepserver.interview.interview import InterviewObject
 from prepserver.interview.room import Room
 from prepserver.interview.rules import Rules
 from prepserver.interview.speech.recordings import RecordingStore
+from prepserver.interview.turns.lifecycle import TurnLifecycle
 from prepserver.objects.alarms import AlarmIndex
 from prepserver.objects.connection import Connection
 from prepserver.objects.instance import Instance
@@ -49,7 +49,7 @@ def messages_leave_before_the_commit(patch: Patch) -> None:
 
 @mutation
 def no_alarm_guards_a_turn(patch: Patch) -> None:
-    patch.setattr(InterviewObject, "_update_alarm", lambda interview: None)
+    patch.setattr(TurnLifecycle, "update_alarm", lambda lifecycle: None)
 
 
 @mutation

@@ -249,6 +249,7 @@ CHANGES = {
     "repeat_penalty": 1.0,
     "seed": 1,
     "skip_thought": True,
+    "options": ("a", "b"),
 }
 
 
