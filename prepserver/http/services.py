@@ -1,5 +1,7 @@
 """Services used by route handlers and rooms, wired once by the application."""
 
+import asyncio
+
 from msgspec import Struct
 
 from prepserver.accounts.authentication import Authenticator
@@ -7,6 +9,7 @@ from prepserver.accounts.budgets import Budgets
 from prepserver.accounts.rate_limits import RateLimiter
 from prepserver.clock import Clock
 from prepserver.gateway.gateway import Gateway
+from prepserver.interview.dialogue.patterns import load_patterns
 from prepserver.models.background import BackgroundFetch
 from prepserver.objects.registry import Registry
 from prepserver.telemetry.call_log import CallLog
@@ -41,6 +44,8 @@ class Services(Struct, frozen=True, kw_only=True):
         await self.registry.start()
         self.call_log.start()
         self.gateway.start()
+        # Compiling takes a second of processor time, which the first answer would wait for.
+        asyncio.get_running_loop().run_in_executor(None, load_patterns)
 
     async def close(self) -> None:
         """Stop the objects, close the models, then close the databases."""
