@@ -48,7 +48,7 @@ async def test_acknowledged_messages_survive_restarts(tmp_path: Path) -> None:
                 for _ in range(5):
                     assert await asyncio.to_thread(server.terminate, limit=STOP_TIMEOUT) == 0
                     await asyncio.to_thread(server.start)
-                    await asyncio.sleep(1.0)
+                    await asyncio.sleep(2.5)
                 stop.set()
             await check_acknowledged(server, dict(zip(keys, candidates, strict=True)))
         assert server.terminate(limit=STOP_TIMEOUT) == 0
