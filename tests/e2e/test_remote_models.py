@@ -47,11 +47,11 @@ def test_an_interview_on_a_remote_model(
         assert reply.status == 201
         id = reply.body["id"]
         with open_room(server.room("interview", id, server.token(key))) as socket:
-            for number in range(2):
-                question = socket.next_of_kind(MessageKind.QUESTION)
-                assert question.text.endswith("?")
-                answer = "I moved the ledger out of the monolith, because it was the clearest part."
-                socket.send(client_messages.UserMessage(id=f"m{number}", text=answer))
+            answer = "I moved the ledger out of the monolith, because it was the clearest part."
+            assert socket.wait_for_question().endswith("?")
+            socket.send(client_messages.UserMessage(id="m0", text=answer))
+            assert socket.next_of_kind(MessageKind.QUESTION).text.endswith("?")
+            socket.send(client_messages.UserMessage(id="m1", text=answer))
             assert socket.next_of_kind(MessageKind.CLOSING).text
         if os.name == "posix" and Path("/proc").is_dir():
             assert KEY not in command_line(server.pid)
