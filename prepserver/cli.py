@@ -273,7 +273,7 @@ def stats(since: str, data_dir: Path | None, file: Path | None, as_json: bool) -
     "--purpose",
     type=TEXT,
     default=None,
-    help="Show only calls with this purpose, such as question, hint or transcribe.",
+    help="Show only calls with this purpose, such as question, decision or transcribe.",
 )
 @click.option(
     "--limit",

@@ -170,7 +170,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds that the scripted language model waits before each word of a reply, and the scripted
     speech model before each transcript."""
     scripted_words: Annotated[int, Meta(ge=0, le=10_000)] = 0
-    """Minimum number of words in each hint that the scripted language model gives."""
+    """Minimum number of words in each reply of the scripted language model to a question of the
+    candidate."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level of the log messages that are written to standard error."""
 

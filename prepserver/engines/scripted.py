@@ -58,7 +58,8 @@ class ScriptedLanguageModel:
         words: int = 0,
         choices: Mapping[str, str] | None = None,
     ) -> None:
-        """Set the delay before each word, in seconds, and the minimum number of words in a hint.
+        """Set the delay before each word, in seconds, and the minimum number of words in the reply
+        to a question of the candidate.
 
         `choices` maps the purpose of a prompt with options to the option that the model chooses;
         for other purposes, it chooses the first option.
@@ -84,7 +85,7 @@ class ScriptedLanguageModel:
             return
         reply = _reply_json(prompt.schema) if prompt.schema else _reply_text(prompt)
         words = reply.split(" ")
-        if prompt.purpose == "hint":
+        if prompt.purpose == "reply":
             words += islice(cycle(_WORDS), max(0, self._min_words - len(words)))
         for number, word in enumerate(words):
             await self._clock.sleep(self._delay)
@@ -182,8 +183,8 @@ def _reply_text(prompt: Prompt) -> str:
         case "question" | "rephrase" | "translation":
             topic, angle = _WORDS[int(digest[0], 16)], _WORDS[int(digest[1], 16)]
             return f"What did {topic} teach you about {angle} {digest}?"
-        case "hint":
-            return f"Think of a result that you can name, such as {digest}."
+        case "reply":
+            return f"The team would have to answer that, and I noted it as {digest}."
         case "closing":
             return "Thank you for your time. That was the last question."
         case _:

@@ -38,6 +38,10 @@ MAX_REPLY_SIZE = 28.0
 """Maximum size of a reply on the wire, in KiB."""
 
 
+QUESTION_BACK = client_messages.UserMessage(text="What tech stack does your team use?")
+"""Question of the candidate, to which the scripted model gives a long reply."""
+
+
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     pairs: int = 5
     seconds: float = 5.0
@@ -110,7 +114,7 @@ async def _stream_from_prep(
         others = [await room.join() for room in joined for _ in range(clients_per_room - 1)]
         clients = [room.client for room in joined] + others
         for room in joined:
-            room.client.send(b'{"type":"hint.request"}')
+            room.client.send(codec.encode(QUESTION_BACK))
         for client in clients:
             await client.next("interview.delta")
             client.only_count()
@@ -176,8 +180,9 @@ async def _measure_reply_size(folder: Path, sizes: Sizes) -> list[Row]:
             room = await server.create_interview()
             await room.wait_for_question()
             before = room.client.bytes
-            room.client.send(b'{"type":"hint.request"}')
-            await room.client.next("interview.message")
+            room.client.send(codec.encode(QUESTION_BACK))
+            while b'"kind":"reply"' not in (await room.client.next("interview.message"))[1]:
+                pass
             size = (room.client.bytes - before) / 1024
         rows.append(
             make_row(
