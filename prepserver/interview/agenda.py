@@ -22,7 +22,7 @@ from prepserver.wire.agenda import (
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import InterviewSpec
 
-__all__ = ["PlannedTopic", "StoredAgenda", "edit_agenda", "plan_agenda"]
+__all__ = ["MINUTES_PER_QUESTION", "PlannedTopic", "StoredAgenda", "edit_agenda", "plan_agenda"]
 
 MAX_TOPICS = 6
 """Maximum number of topics between the opening and the closing."""

@@ -2,7 +2,6 @@
 
 import msgspec
 
-from prepserver.engines.types import Transcription
 from prepserver.errors import Conflict
 from prepserver.interview.agenda import StoredAgenda, edit_agenda
 from prepserver.interview.dialogue.decision import Move, MoveKind
@@ -23,9 +22,9 @@ from prepserver.wire.agenda import EditedTopic
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import Intent, MessageKind, Status
 
-__all__ = ["END_REQUESTED", "Conversation"]
+__all__ = ["REQUEST_TEXTS", "Conversation"]
 
-END_REQUESTED = "end_requested"
+_END_REQUESTED = "end_requested"
 """Storage key that is present once a client has ended the interview during a transcription."""
 
 MAX_DIVERSIONS = 2
@@ -69,8 +68,7 @@ class Conversation:
     def plan(self, agenda: StoredAgenda) -> Step | None:
         """Store the agenda of a new interview. The interview waits if the candidate wants to see
         the agenda first."""
-        view, spec = self._room.view, self._context_store.load().spec
-        waits = spec.review_agenda
+        view, waits = self._room.view, self._context_store.spec().review_agenda
         if not waits:
             agenda = self._open_first_topic(agenda)
         self._dialogue.save_agenda(agenda)
@@ -78,7 +76,7 @@ class Conversation:
         names = [skill.name for skill in agenda.skills[:6]]
         self._room.save_view(msgspec.structs.replace(view, skills=names, status=status))
         self._room.broadcast_agenda()
-        if self._end_requested:
+        if self.end_requested:
             return Step.CLOSING
         return None if waits else Step.QUESTION
 
@@ -95,8 +93,8 @@ class Conversation:
     def edit_agenda(self, topics: list[EditedTopic]) -> None:
         """Replace the topics that are still planned. Raises the errors of `edit_agenda`, and
         Conflict if the agenda is hidden or not planned yet."""
-        agenda, spec = self._dialogue.agenda(), self._context_store.load().spec
         self._room.require_visible_agenda()
+        agenda, spec = self._dialogue.agenda(), self._context_store.spec()
         if agenda is None:
             raise Conflict(
                 "The agenda is not planned yet. Try again in a moment.",
@@ -131,14 +129,11 @@ class Conversation:
         if kind is MessageKind.REQUEST:
             return message, Step.REPLY
         self._room.update_counts()
-        return message, Step.CLOSING if self._end_requested else Step.ASSESS
-
-    def add_transcription(self, message: wire.Message, transcription: Transcription) -> None:
-        self._transcript.add_transcription(message.id, transcription)
+        return message, Step.CLOSING if self.end_requested else Step.ASSESS
 
     def assess_answer(self, assessed: AssessedAnswer, next_move: Move) -> Step:
         """Store what the last answer was and covered, and the next move."""
-        answer = self._transcript.last_answer()
+        answer = self._transcript.last_candidate_message()
         assert answer is not None
         kind = self._kind_of(assessed.intent)
         changed = self._transcript.set_intent(answer.id, kind, assessed.intent)
@@ -149,7 +144,7 @@ class Conversation:
         if kind is MessageKind.REQUEST:
             return Step.REPLY
         self._dialogue.add_assessment(answer.id, assessed)
-        if self._end_requested or next_move.kind is MoveKind.CLOSE:
+        if self.end_requested or next_move.kind is MoveKind.CLOSE:
             return Step.CLOSING
         agenda = self._dialogue.agenda()
         if next_move.kind is MoveKind.NEXT and agenda is not None:
@@ -181,8 +176,11 @@ class Conversation:
         topic, intent, agenda = "", None, self._dialogue.agenda()
         if kind is MessageKind.SUMMARY:
             text = summary_text(self._context_store.load(), text)
-        elif kind is MessageKind.REPLY:
-            intent = self._transcript.messages()[-1].intent
+        elif (
+            kind is MessageKind.REPLY
+            and (request := self._transcript.last_candidate_message()) is not None
+        ):
+            intent = request.intent
         elif kind is MessageKind.QUESTION and agenda is not None and agenda.current is not None:
             topic = agenda.current.topic.id
         now = self._context.clock.now()
@@ -219,6 +217,13 @@ class Conversation:
         )
         self._dialogue.add_asked(message, asked)
 
+    # --- End ----------------------------------------------------------------------------------
+
+    def request_end(self) -> None:
+        """Let the closing follow the answer that is being transcribed."""
+        self._context.storage.put(_END_REQUESTED, True)
+
     @property
-    def _end_requested(self) -> bool:
-        return self._context.storage.get(END_REQUESTED, bool) is not None
+    def end_requested(self) -> bool:
+        """True once a client has ended the interview during a transcription."""
+        return self._context.storage.get(_END_REQUESTED, bool) is not None

@@ -2,15 +2,15 @@
 
 import msgspec
 
-from prepserver.interview.agenda import PlannedTopic, StoredAgenda
+from prepserver.interview.agenda import MINUTES_PER_QUESTION, PlannedTopic, StoredAgenda
 from prepserver.interview.dialogue.decision import Move
 from prepserver.interview.dialogue.records import AskedQuestion, AssessedAnswer
 from prepserver.interview.questions.bank import Bank
 from prepserver.objects.storage import Storage
 from prepserver.wire.agenda import Topic, TopicStatus
-from prepserver.wire.protocol import Message, MessageKind
+from prepserver.wire.protocol import Interview, Message, MessageKind, Mode, Status
 
-__all__ = ["DialogueStore", "read_agenda"]
+__all__ = ["DialogueStore", "is_agenda_hidden", "read_agenda"]
 
 _AGENDA = "agenda"
 _NEXT_MOVE = "next_move"
@@ -54,7 +54,9 @@ class DialogueStore:
             if position > last_position:
                 last, last_position = len(topics), position
             status = TopicStatus.PLANNED if position < 0 else TopicStatus.DONE
-            topic = Topic(id=question.id, question=question.text, minutes=3, status=status)
+            topic = Topic(
+                id=question.id, question=question.text, minutes=MINUTES_PER_QUESTION, status=status
+            )
             topics.append(PlannedTopic(topic=topic, question=question))
         if last >= 0:
             current = msgspec.structs.replace(topics[last].topic, status=TopicStatus.CURRENT)
@@ -101,3 +103,8 @@ class DialogueStore:
 def read_agenda(storage: Storage) -> StoredAgenda | None:
     """Return the agenda that an interview has stored, or None if there is none."""
     return storage.get(_AGENDA, StoredAgenda)
+
+
+def is_agenda_hidden(view: Interview) -> bool:
+    """Return True for a real interview that is not over."""
+    return view.mode is Mode.REAL and view.status is not Status.COMPLETED

@@ -8,7 +8,7 @@ from prepserver.engines.types import ExpectedSpeech, PartialTranscript, Transcri
 from prepserver.errors import BadRequest, NotFound, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview import events, schema
-from prepserver.interview.conversation import END_REQUESTED, REQUEST_TEXTS, Conversation
+from prepserver.interview.conversation import REQUEST_TEXTS, Conversation
 from prepserver.interview.dialogue_store import DialogueStore
 from prepserver.interview.events import InterviewEvent
 from prepserver.interview.hints import HintTimer
@@ -319,7 +319,7 @@ class InterviewObject(DurableObject):
             if active.step in (Step.CLOSING, Step.SUMMARY):
                 return
             if active.step is Step.TRANSCRIBE:
-                self.context.storage.put(END_REQUESTED, True)  # the spoken answer still counts
+                self._conversation.request_end()  # the spoken answer still counts
                 return
             self._room.drop_stream()
             self._turns.finish(active, TurnState.DONE)
@@ -382,7 +382,7 @@ class InterviewObject(DurableObject):
 
     def _abort(self, turn: Turn, state: TurnState, error: PrepServerError) -> None:
         self._lifecycle.abort(turn, state, error)
-        if turn.step is Step.TRANSCRIBE and self.context.storage.get(END_REQUESTED, bool):
+        if turn.step is Step.TRANSCRIBE and self._conversation.end_requested:
             self._begin(Step.CLOSING)
         else:
             self._room.broadcast_state()
@@ -406,7 +406,7 @@ class InterviewObject(DurableObject):
 
     def _minutes_left(self) -> float | None:
         """Return the minutes left for the interview, which may be negative; None means no limit."""
-        spec = self.context.storage.get("spec", wire.InterviewSpec)
-        if spec is None or not spec.minutes or (first := self._transcript.first_question()) is None:
+        minutes = self._context_store.spec().minutes
+        if not minutes or (first := self._transcript.first_question()) is None:
             return None
-        return spec.minutes - (self.context.clock.now() - first.created_at) / 60.0
+        return minutes - (self.context.clock.now() - first.created_at) / 60.0

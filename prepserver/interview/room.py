@@ -1,12 +1,10 @@
 """State that the clients of one interview see: view, phase and streamed message."""
 
-import contextlib
-
 import msgspec
 from msgspec import Struct
 
 from prepserver.errors import Conflict, PrepServerError
-from prepserver.interview.dialogue_store import DialogueStore
+from prepserver.interview.dialogue_store import DialogueStore, is_agenda_hidden
 from prepserver.interview.events import ListUpdated
 from prepserver.interview.stubs import UserInterviewsStub
 from prepserver.interview.transcript import Transcript
@@ -147,8 +145,7 @@ class Room:
 
     def require_visible_agenda(self) -> None:
         """Raise Conflict (`agenda_hidden`) in a real interview that is not over."""
-        spec = self._context.storage.get("spec", wire.InterviewSpec)
-        if spec is not None and spec.mode is wire.Mode.REAL and not self._is_completed:
+        if is_agenda_hidden(self.view):
             raise Conflict(
                 "The agenda of a real interview is hidden until the end.",
                 code=ErrorCode.AGENDA_HIDDEN,
@@ -163,20 +160,14 @@ class Room:
 
     def broadcast_agenda(self) -> None:
         """Broadcast the agenda unless it is hidden."""
-        with contextlib.suppress(Conflict):
+        if not is_agenda_hidden(self.view):
             self._context.broadcast(wire.AgendaChanged(agenda=self.agenda()))
 
     @property
     def _visible_agenda(self) -> Agenda | None:
-        try:
-            agenda = self.agenda()
-        except Conflict:
-            return None
-        return agenda if agenda.topics else None
-
-    @property
-    def _is_completed(self) -> bool:
-        return self.view.status is wire.Status.COMPLETED
+        """Agenda in the form that snapshots contain; None if it is hidden or not planned."""
+        agenda = None if is_agenda_hidden(self.view) else self._dialogue.agenda()
+        return agenda.view if agenda is not None and agenda.topics else None
 
     # --- State --------------------------------------------------------------------------------
 

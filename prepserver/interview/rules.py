@@ -78,8 +78,7 @@ class Rules:
     @property
     def allows_hints(self) -> bool:
         """False in a real interview."""
-        spec = self._context.storage.get("spec", wire.InterviewSpec)
-        return spec is None or spec.mode is not wire.Mode.REAL
+        return self._room.view.mode is not wire.Mode.REAL
 
     def require_hints(self) -> None:
         """Raise Conflict (`no_hints`) in a real interview, and the errors of `require_question`."""

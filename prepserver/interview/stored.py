@@ -12,13 +12,13 @@ from msgspec import Struct
 
 from prepserver.errors import NotFound
 from prepserver.interview import schema
-from prepserver.interview.dialogue_store import read_agenda
+from prepserver.interview.dialogue_store import is_agenda_hidden, read_agenda
 from prepserver.interview.stubs import InterviewStub, UserInterviewsStub
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.user_interviews import find_interview, list_interviews
 from prepserver.objects.registry import open_stored_object
 from prepserver.wire.agenda import Agenda
-from prepserver.wire.protocol import Interview, Message, Mode, Source, Status
+from prepserver.wire.protocol import Interview, Message, Source
 from prepserver.wire.rest import SpokenAnswer
 
 __all__ = ["StoredInterview", "read_interview", "read_interviews"]
@@ -62,12 +62,11 @@ def read_interview(data_dir: Path, user_id: str, id: str) -> StoredInterview:
             and (answer := _spoken_answer(transcript, message.id)) is not None
         }
         agenda = read_agenda(storage)
-    hidden = interview.mode is Mode.REAL and interview.status is not Status.COMPLETED
     return StoredInterview(
         interview=interview,
         messages=messages,
         spoken=spoken,
-        agenda=None if agenda is None or hidden else agenda.view,
+        agenda=None if agenda is None or is_agenda_hidden(interview) else agenda.view,
     )
 
 

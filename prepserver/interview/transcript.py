@@ -111,7 +111,7 @@ class Transcript:
         )
         return None if row is None else _message(*row)
 
-    def last_answer(self) -> Message | None:
+    def last_candidate_message(self) -> Message | None:
         """Return the last message of the candidate, or None if there is none."""
         row = self._storage.row(
             f"SELECT {_COLUMNS} FROM messages WHERE kind IN (?, ?) ORDER BY position DESC",

@@ -68,11 +68,15 @@ class ContextStore:
         """
         return self.create_call("history_summary", turn_request_name(turn))
 
+    def spec(self) -> wire.InterviewSpec:
+        """Return the specification of the interview."""
+        return self._context.storage.get("spec", wire.InterviewSpec) or wire.InterviewSpec()
+
     def load(self) -> PromptContext:
         storage, messages = self._context.storage, self._transcript.messages()
         answer = next((m for m in reversed(messages) if m.kind is MessageKind.ANSWER), None)
         return PromptContext(
-            spec=storage.get("spec", wire.InterviewSpec) or wire.InterviewSpec(),
+            spec=self.spec(),
             agenda=self._dialogue.agenda() or StoredAgenda(),
             next_move=self._dialogue.next_move() or Move(MoveKind.NEXT),
             messages=tuple(messages),
