@@ -6,7 +6,7 @@ from prepserver.errors import Conflict
 from prepserver.interview.agenda import StoredAgenda, edit_agenda
 from prepserver.interview.dialogue.decision import Move, MoveKind
 from prepserver.interview.dialogue.intents import classify_intent
-from prepserver.interview.dialogue.records import AskedQuestion, AssessedAnswer
+from prepserver.interview.dialogue.records import AssessedAnswer
 from prepserver.interview.dialogue_store import DialogueStore
 from prepserver.interview.hints import HintTimer
 from prepserver.interview.prompts.context_store import ContextStore
@@ -190,7 +190,7 @@ class Conversation:
         self._room.broadcast_message(message)
         match kind:
             case MessageKind.QUESTION:
-                self._add_asked(message, agenda)
+                self._dialogue.add_question(message)
                 self._hints.schedule()
                 self._room.update_counts()
             case MessageKind.REPLY:
@@ -204,18 +204,6 @@ class Conversation:
                     self._dialogue.save_agenda(agenda.end())
                 self._room.broadcast_agenda()
         return None
-
-    def _add_asked(self, message: wire.Message, agenda: StoredAgenda | None) -> None:
-        move = self._dialogue.next_move() or Move(MoveKind.NEXT)
-        current = agenda.current if agenda is not None else None
-        question = current.question if current is not None else None
-        from_bank = message.source is not wire.Source.MODEL
-        asked = AskedQuestion(
-            topic=message.topic,
-            move=move,
-            question_id=question.id if question is not None and from_bank else "",
-        )
-        self._dialogue.add_asked(message, asked)
 
     # --- End ----------------------------------------------------------------------------------
 

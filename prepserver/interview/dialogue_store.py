@@ -3,7 +3,7 @@
 import msgspec
 
 from prepserver.interview.agenda import MINUTES_PER_QUESTION, PlannedTopic, StoredAgenda
-from prepserver.interview.dialogue.decision import Move
+from prepserver.interview.dialogue.decision import Move, MoveKind
 from prepserver.interview.dialogue.records import AskedQuestion, AssessedAnswer
 from prepserver.interview.questions.bank import Bank
 from prepserver.objects.storage import Storage
@@ -65,23 +65,24 @@ class DialogueStore:
 
     # --- Moves --------------------------------------------------------------------------------
 
-    def next_move(self) -> Move | None:
-        """Return the move that was decided for the next question, or None if there is none."""
-        return self._storage.get(_NEXT_MOVE, Move)
+    def next_move(self) -> Move:
+        """Return the move that was decided for the next question. The default opens a topic."""
+        return self._storage.get(_NEXT_MOVE, Move) or Move(MoveKind.NEXT)
 
     def save_next_move(self, move: Move) -> None:
         self._storage.put(_NEXT_MOVE, move)
 
-    def asked(self) -> dict[str, AskedQuestion]:
-        """Return the record of each question that was asked, by message id."""
+    def moves(self) -> dict[str, Move]:
+        """Return the move for which each question was asked, by message id."""
         rows = self._storage.sql("SELECT message_id, asked FROM asked_questions")
-        return {str(id): msgspec.json.decode(asked, type=AskedQuestion) for id, asked in rows}
+        return {str(id): msgspec.json.decode(asked, type=AskedQuestion).move for id, asked in rows}
 
-    def add_asked(self, message: Message, asked: AskedQuestion) -> None:
+    def add_question(self, message: Message) -> None:
+        """Store that the question was asked for the next move."""
         self._storage.sql(
             "INSERT OR REPLACE INTO asked_questions VALUES (?, ?)",
             message.id,
-            msgspec.json.encode(asked),
+            msgspec.json.encode(AskedQuestion(move=self.next_move())),
         )
 
     def add_assessment(self, message_id: str, assessed: AssessedAnswer) -> None:

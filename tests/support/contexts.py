@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from prepserver.interview.agenda import PlannedTopic, StoredAgenda
 from prepserver.interview.dialogue.decision import Move, MoveKind
-from prepserver.interview.dialogue.records import AskedQuestion
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.questions.bank import Question, load_bank
 from prepserver.interview.questions.plan import select_main_questions
@@ -57,11 +56,11 @@ def context_after(
         for number, question in enumerate(select_main_questions(bank, spec, names, 7))
     ]
     messages: list[Message] = []
-    asked: dict[str, AskedQuestion] = {}
+    moves: dict[str, Move] = {}
     for planned, text in zip(topics, answers, strict=False):
         topic, position = planned.topic, len(messages)
         question = message(MessageKind.QUESTION, topic.question, position, topic.id)
-        asked[question.id] = AskedQuestion(topic=topic.id, move=Move(MoveKind.NEXT))
+        moves[question.id] = OPEN_TOPIC
         answer = message(MessageKind.ANSWER, text, position + 1, intent=Intent.ANSWER)
         messages += (question, answer)
     return PromptContext(
@@ -69,7 +68,7 @@ def context_after(
         agenda=StoredAgenda(topics=tuple(topics), skills=tuple(skills)),
         next_move=next_move if answers else OPEN_TOPIC,
         messages=tuple(messages),
-        asked=asked,
+        moves=moves,
     )
 
 

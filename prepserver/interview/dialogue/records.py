@@ -10,13 +10,10 @@ __all__ = ["AskedQuestion", "AssessedAnswer"]
 
 
 class AskedQuestion(Struct, frozen=True, kw_only=True):
-    """Question that was asked, and the move for which it was asked."""
+    """Stored record of a question that was asked."""
 
-    topic: str
-    """Id of the topic."""
     move: Move
-    question_id: str = ""
-    """Id of the bank's question whose words were used; empty if the model wrote the question."""
+    """Move for which it was asked."""
 
 
 class AssessedAnswer(Struct, frozen=True, kw_only=True):

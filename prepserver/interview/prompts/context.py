@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from prepserver.interview.agenda import PlannedTopic, StoredAgenda
 from prepserver.interview.dialogue.decision import Move, MoveKind
-from prepserver.interview.dialogue.records import AskedQuestion, AssessedAnswer
+from prepserver.interview.dialogue.records import AssessedAnswer
 from prepserver.interview.questions.bank import Question
 from prepserver.wire.protocol import InterviewSpec, Message, MessageKind
 
@@ -28,8 +28,8 @@ class PromptContext(Struct, frozen=True, kw_only=True):
     """Move for which the next question is asked."""
     messages: tuple[Message, ...]
     """All messages of the transcript."""
-    asked: dict[str, AskedQuestion] = {}
-    """Records of the questions that were asked, by message id."""
+    moves: dict[str, Move] = {}
+    """Moves for which the questions were asked, by message id."""
     assessed: AssessedAnswer | None = None
     """What the last answer covered, or None if it was not assessed."""
     visible_messages: tuple[Message, ...] = ()

@@ -2,7 +2,6 @@
 
 from prepserver.gateway.gateway import Call
 from prepserver.interview.agenda import StoredAgenda
-from prepserver.interview.dialogue.decision import Move, MoveKind
 from prepserver.interview.dialogue_store import DialogueStore
 from prepserver.interview.prompts.context import HistorySummary, PromptContext
 from prepserver.interview.room import Room
@@ -78,9 +77,9 @@ class ContextStore:
         return PromptContext(
             spec=self.spec(),
             agenda=self._dialogue.agenda() or StoredAgenda(),
-            next_move=self._dialogue.next_move() or Move(MoveKind.NEXT),
+            next_move=self._dialogue.next_move(),
             messages=tuple(messages),
-            asked=self._dialogue.asked(),
+            moves=self._dialogue.moves(),
             assessed=self._dialogue.assessment(answer.id) if answer is not None else None,
             history_summary=storage.get(_HISTORY_SUMMARY, HistorySummary) or HistorySummary(),
         )

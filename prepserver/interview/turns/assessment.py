@@ -1,5 +1,6 @@
 """Assessment of an answer and choice of the next move, by rules and, if it can, by the model."""
 
+import asyncio
 from contextlib import aclosing
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Struct
 from prepserver.engines.types import TextDelta, Usage
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
-from prepserver.interview.dialogue.coverage import Assessment, assess_answer
+from prepserver.interview.dialogue.coverage import assess_answer
 from prepserver.interview.dialogue.decision import Move, MoveKind, Situation, decide_move
 from prepserver.interview.dialogue.records import AssessedAnswer
 from prepserver.interview.prompts.build import build_decision_prompt
@@ -52,39 +53,38 @@ async def assess(
     question, points = context.open_question, points_of(context, topic.topic.id if topic else "")
     text = question.text if question is not None else ""
     given = " ".join(context.answers_on_topic) or answer.text
-    assessment = assess_answer(text, points, given)
-    intent = answer.intent or Intent.ANSWER
-    situation = _situation(context, intent, assessment, minutes_left)
+    # The first assessment of a process prepares the statistics of the bank's words.
+    assessment = await asyncio.to_thread(assess_answer, text, points, given)
+    assessed = AssessedAnswer(intent=answer.intent or Intent.ANSWER, assessment=assessment)
+    situation = _situation(context, assessed, minutes_left)
     move = decide_move(situation)
     if move.kind is not MoveKind.PROBE and answer.intent is not None:
-        return AssessedAnswer(intent=intent, assessment=assessment), move
+        return assessed, move
     opinion = await _ask_model(gateway, call, context, points)
     if opinion is None:
-        return AssessedAnswer(intent=intent, assessment=assessment), move
+        return assessed, move
     if opinion.intent is not Intent.ANSWER:
-        return AssessedAnswer(intent=opinion.intent, assessment=assessment), move
+        return msgspec.structs.replace(assessed, intent=opinion.intent), move
     if move.kind is MoveKind.PROBE and opinion.complete:
-        move = Move(MoveKind.DEEPER)
-    else:
-        move = decide_move(situation, opinion.missing)
-    return AssessedAnswer(intent=intent, assessment=assessment), move
+        return assessed, Move(MoveKind.DEEPER)
+    return assessed, decide_move(situation, opinion.missing)
 
 
 def _situation(
-    context: PromptContext, intent: Intent, assessment: Assessment, minutes_left: float | None
+    context: PromptContext, assessed: AssessedAnswer, minutes_left: float | None
 ) -> Situation:
-    topic = context.agenda.current
-    asked = [
-        context.asked[message.id]
+    topic, intent = context.agenda.current, assessed.intent
+    moves = [
+        context.moves[message.id]
         for message in context.messages
-        if message.id in context.asked and topic is not None and message.topic == topic.topic.id
+        if message.id in context.moves and topic is not None and message.topic == topic.topic.id
     ]
     if intent not in (Intent.ANSWER, Intent.DONT_KNOW):
         intent = Intent.SKIP  # the candidate stays beside the subject, so the interview goes on
     return Situation(
         intent=intent,
-        assessment=assessment,
-        moves=tuple(each.move for each in asked if each.move.kind is not MoveKind.NEXT),
+        assessment=assessed.assessment,
+        moves=tuple(move for move in moves if move.kind is not MoveKind.NEXT),
         questions_left=context.spec.questions - len(context.asked_questions),
         minutes_left=minutes_left,
         topics_left=len(context.agenda.planned),
