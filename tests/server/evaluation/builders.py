@@ -8,11 +8,9 @@ from prepserver.wire.protocol import (
     Intent,
     InterviewType,
     Level,
-    Message,
     MessageKind,
-    Source,
-    speaker_of,
 )
+from tests.support.contexts import message
 
 __all__ = ["Said", "make_evaluation", "make_record"]
 
@@ -37,23 +35,13 @@ def make_record(
     messages = []
     for position, (kind, text, *rest) in enumerate(said):
         other = rest[0] if rest else None
-        messages.append(
-            Message(
-                id=f"m{position}",
-                role=speaker_of(kind),
-                kind=kind,
-                text=text,
-                source=Source.TEXT,
-                position=position,
-                created_at=0.0,
-                intent=other if isinstance(other, Intent) else None,
-                topic="" if kind is not MessageKind.QUESTION else str(other or "t1"),
-            )
-        )
+        topic = "" if kind is not MessageKind.QUESTION else str(other or "t1")
+        intent = other if isinstance(other, Intent) else None
+        messages.append(message(kind, text, position, topic, intent))
     meant = [
-        message.intent or Intent.ANSWER
-        for message in messages
-        if message.kind in (MessageKind.ANSWER, MessageKind.REQUEST)
+        each.intent or Intent.ANSWER
+        for each in messages
+        if each.kind in (MessageKind.ANSWER, MessageKind.REQUEST)
     ]
     return InterviewRecord(
         candidate="strong",
