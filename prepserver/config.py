@@ -116,7 +116,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Number of CPU threads of each engine; 0 means one thread per core."""
     context: Annotated[int, Meta(ge=512, le=16_777_216)] = 4_096
     """Context size of one interview in tokens, capped at the size that the model was trained
-    with."""
+    with. With fewer than 2048 tokens, rules choose the interviewer's words."""
     thinking_tokens: Annotated[int, Meta(ge=0)] = 1_024
     """Maximum number of tokens that a reasoning model at an endpoint may spend on a thought, in
     addition to the tokens of its reply; 0 asks the model not to think. A model in a file is always

@@ -25,6 +25,9 @@ __all__ = [
     "Word",
 ]
 
+MIN_CONTEXT = 2_048
+"""Minimum context, in tokens, that has room for instructions, an answer and a reply."""
+
 
 class Priority(enum.IntEnum):
     """Rank of a prompt when several prompts compete for a model.
@@ -126,9 +129,9 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
 
     @property
     def few_shot(self) -> bool:
-        """True if the model is known to have fewer than one billion parameters. Such a model
-        follows examples better than instructions."""
-        return 0 < self.parameters < 1_000_000_000
+        """True if the model is known to have fewer than one billion parameters, or if its context
+        has no room for instructions. A small model follows examples better than instructions."""
+        return 0 < self.parameters < 1_000_000_000 or self.context < MIN_CONTEXT
 
 
 class EngineStats(Struct, frozen=True, kw_only=True, tag="stats"):

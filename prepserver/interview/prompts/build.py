@@ -12,8 +12,8 @@ import structlog
 
 from prepserver.engines.types import ModelInfo, Priority, Prompt
 from prepserver.interview.prompts import few_shot, instruct
-from prepserver.interview.prompts.context import PromptContext
-from prepserver.interview.prompts.token_budget import count_omitted, estimate_tokens, truncate
+from prepserver.interview.prompts.context import HistorySummary, PromptContext
+from prepserver.interview.prompts.token_budget import estimate_turns, truncate
 from prepserver.interview.questions.bank import Bank
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.protocol import Intent, Message, MessageKind, Role, Source
@@ -30,10 +30,13 @@ MAX_ANSWER_TOKENS = 400
 """Maximum number of tokens per message in a prompt for a small model, which loses track of longer
 messages."""
 
-LIKELY_ANSWER_TOKENS = 600
-"""Number of tokens that `estimate_tokens` returns for two minutes of speech: 300 words of six
-characters each, including the space. Few answers are longer. After a longer answer, the history may
-have to be summarised while the candidate waits."""
+LIKELY_ANSWER = "words " * 300
+"""Text as long as an answer of two minutes. Few answers are longer. After a longer answer, the
+history may have to be summarised while the candidate waits."""
+
+BLOCK = 8
+"""Number of messages that are omitted together, so that the beginning of the prompt rarely changes
+and the cached prefix stays valid."""
 
 _CONVERSATION = (
     MessageKind.QUESTION,
@@ -100,17 +103,7 @@ def build_prefill_prompt(
     The model generates no tokens for this prompt.
     """
     if text := draft.strip():
-        answer = Message(
-            id="",
-            role=Role.CANDIDATE,
-            kind=MessageKind.ANSWER,
-            text=text,
-            source=Source.TEXT,
-            position=len(context.messages),
-            created_at=0.0,
-            intent=Intent.ANSWER,
-        )
-        context = msgspec.structs.replace(context, messages=(*context.messages, answer))
+        context = _with_answer(context, text)
     prompt = _select_profile(info).prefill_prompt(_fit_context(context, info))
     return msgspec.structs.replace(
         prompt, conversation=conversation, priority=Priority.PREFILL, max_tokens=0
@@ -126,24 +119,37 @@ def build_history_summary_prompt(
     `count_outgrown_messages`.
     """
     messages = tuple(_exchanges(context, info)[context.history_summary.covered : end])
-    part = msgspec.structs.replace(
-        context,
-        messages=messages,
-        visible_messages=messages,
-    )
-    return _select_profile(info).history_summary_prompt(bank, part, seed)
+    summary = msgspec.structs.replace(context.history_summary, covered=0)
+    part = msgspec.structs.replace(context, messages=messages, history_summary=summary)
+    return _select_profile(info).history_summary_prompt(bank, _fit_context(part, info), seed)
 
 
 def count_outgrown_messages(info: ModelInfo, context: PromptContext, *, ahead: bool = False) -> int:
     """Return the number of oldest questions and answers for which a prompt has no room.
 
     Messages that a summary already covers are always counted. If `ahead` is True, room is reserved
-    for the next answer: `LIKELY_ANSWER_TOKENS`, or the maximum length of a message if that is less.
+    for the next answer, of the length of `LIKELY_ANSWER`; the last message is not counted.
     """
-    budget = info.context // 2
-    if ahead:
-        budget -= min(LIKELY_ANSWER_TOKENS, _max_message_tokens(info))
-    return _count_outgrown(_exchanges(context, info), context.history_summary.covered, budget)
+    if not ahead:
+        return _count_outgrown(context, info, _exchanges(context, info))
+    context = _with_answer(context, LIKELY_ANSWER)
+    messages = _exchanges(context, info)
+    outgrown = min(_count_outgrown(context, info, messages), len(messages) - 2)
+    return max(context.history_summary.covered, outgrown)
+
+
+def _with_answer(context: PromptContext, text: str) -> PromptContext:
+    answer = Message(
+        id="",
+        role=Role.CANDIDATE,
+        kind=MessageKind.ANSWER,
+        text=text,
+        source=Source.TEXT,
+        position=len(context.messages),
+        created_at=0.0,
+        intent=Intent.ANSWER,
+    )
+    return msgspec.structs.replace(context, messages=(*context.messages, answer))
 
 
 def _select_profile(info: ModelInfo) -> Profile:
@@ -151,28 +157,56 @@ def _select_profile(info: ModelInfo) -> Profile:
 
 
 def _fit_context(context: PromptContext, info: ModelInfo) -> PromptContext:
-    """Return the context with `visible_messages` set for the model.
+    """Return the context with `visible_messages` set, and all limits set for the model.
 
-    The conversation may fill half of the model's context. Long messages are truncated, and the
-    oldest messages are omitted if there is no room for them. The stored transcript stays complete.
+    Long messages are truncated, and the oldest messages are omitted if there is no room for them.
+    Of a long history summary, the end is kept. The stored transcript stays complete.
     """
-    messages = _exchanges(context, info)
-    covered = context.history_summary.covered
-    omitted = _count_outgrown(messages, covered, info.context // 2)
+    messages, covered = _exchanges(context, info), context.history_summary.covered
+    omitted = _count_outgrown(context, info, messages)
     if omitted > covered:
         log.warning("prompt.messages_omitted", messages=len(messages), omitted=omitted)
-    return msgspec.structs.replace(context, visible_messages=tuple(messages[omitted:]))
+    quote = _max_quote_tokens(info)
+    history = truncate(context.history_summary.text[::-1], 2 * quote)[::-1]
+    return msgspec.structs.replace(
+        context,
+        visible_messages=tuple(messages[omitted:]),
+        history_summary=HistorySummary(covered=covered, text=history),
+        quote_tokens=quote,
+    )
 
 
-def _count_outgrown(messages: Sequence[Message], covered: int, budget: int) -> int:
-    """Return how many of the oldest messages to omit so that the rest fits into `budget` tokens.
+def _count_outgrown(context: PromptContext, info: ModelInfo, messages: Sequence[Message]) -> int:
+    """Return how many of the oldest `messages` to omit so that the rest fits.
 
-    The result is at least `covered`, the number of messages that the history summary replaces.
+    The result is the number of messages that the history summary covers, a greater multiple of
+    `BLOCK` or, if all these are not enough, the number of all messages but the last.
     """
-    texts = [message.text for message in messages]
-    if sum(map(estimate_tokens, texts[covered:])) <= budget:
-        return covered
-    return max(covered, count_omitted(texts, budget))
+    covered = context.history_summary.covered
+    bare = msgspec.structs.replace(
+        context, history_summary=HistorySummary(), quote_tokens=_max_quote_tokens(info)
+    )
+    room = _conversation_tokens(bare, info)
+    shown = msgspec.structs.replace(bare, visible_messages=tuple(messages[covered:]))
+    costs = [estimate_turns([turn]) for turn in instruct.prefill_prompt(shown).turns[1:]]
+    starts: list[int] = [covered, *range((covered // BLOCK + 1) * BLOCK, len(messages), BLOCK)]
+    for start in starts:
+        if sum(costs[start - covered :]) <= room:
+            return start
+    return max(covered, len(messages) - 1)
+
+
+def _conversation_tokens(bare: PromptContext, info: ModelInfo) -> int:
+    """Return the number of tokens for which a prompt has room after the system message of `bare`, a
+    context without messages and history summary.
+
+    At most half of the model's context is used, since a longer conversation takes long to read
+    again. Nothing here depends on the conversation, so that consecutive prompts share a beginning.
+    """
+    system = estimate_turns(instruct.prefill_prompt(bare).turns)
+    quotes = 3 * bare.quote_tokens  # the history summary and the quote in the last line
+    rest = info.context - system - quotes - instruct.LINE_TOKENS - instruct.REPLY_TOKENS
+    return min(info.context // 2, rest)
 
 
 def _exchanges(context: PromptContext, info: ModelInfo) -> list[Message]:
@@ -188,3 +222,7 @@ def _exchanges(context: PromptContext, info: ModelInfo) -> list[Message]:
 def _max_message_tokens(info: ModelInfo) -> int:
     share = info.context // 6
     return min(MAX_ANSWER_TOKENS, share) if info.few_shot else share
+
+
+def _max_quote_tokens(info: ModelInfo) -> int:
+    return info.context // 16

@@ -36,6 +36,9 @@ class PromptContext(Struct, frozen=True, kw_only=True):
     """Messages that the prompt contains, truncated to fit the model's context."""
     history_summary: HistorySummary = HistorySummary()
     """Summary that replaces the oldest questions and answers in the prompt."""
+    quote_tokens: int = 200
+    """Maximum length, in tokens, of each shorter text that the prompt quotes, such as the role or
+    all skills together. The maximum of the history summary is twice as long."""
 
     @property
     def skills(self) -> tuple[str, ...]:

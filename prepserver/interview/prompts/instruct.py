@@ -8,6 +8,7 @@ comes before it.
 
 import functools
 import importlib.resources
+import itertools
 import re
 import tomllib
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import msgspec
 from prepserver.engines.types import ChatTurn, Prompt
 from prepserver.interview.dialogue.decision import MoveKind
 from prepserver.interview.prompts.context import PromptContext
+from prepserver.interview.prompts.token_budget import estimate_tokens, truncate
 from prepserver.interview.prompts.wording import ENGLISH, transition
 from prepserver.interview.questions.bank import Bank
 from prepserver.interview.questions.plan import is_acceptable_question
@@ -44,6 +46,13 @@ QUESTION_BACK, OFF_TOPIC, COVERED = "Q", "X", "0"
 
 MAX_SKILLS = 6
 """Maximum number of skills in a prompt."""
+
+REPLY_TOKENS = 300
+"""Maximum number of tokens of a reply."""
+
+LINE_TOKENS = 90
+"""Maximum number of tokens of the last line of a prompt and of the first words of the reply,
+without the text that the line quotes."""
 
 MAX_QUOTE = 120
 """Maximum length of a quote in a prompt, in characters."""
@@ -91,9 +100,13 @@ def decision_prompt(context: PromptContext, points: Sequence[str]) -> Prompt:
 
 def question_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
     """Return the prompt of a follow-up question, or of a main question in another language than
-    English. A deeper question has the words of the bank, if there are any."""
+    English. A deeper question has the words of the bank, if there are any. A main question that is
+    too long for the prompt stays in its language."""
     if context.opens_topic and context.topic is not None:
-        return _translation(context, context.topic.topic.question, seed), Source.TRANSLATION
+        question = context.topic.topic.question
+        if estimate_tokens(question) > context.quote_tokens:
+            return f"{transition(context)} {question}", Source.BANK
+        return _translation(context, question, seed), Source.TRANSLATION
     base = context.current_question
     if (
         context.next_move.kind is MoveKind.DEEPER
@@ -140,7 +153,7 @@ def _chat(context: PromptContext, purpose: str, line: str, grammar: str, seed: i
         purpose=purpose,
         turns=_with_line(context, line),
         grammar=grammar,
-        max_tokens=300,
+        max_tokens=REPLY_TOKENS,
         temperature=0.5,
         repeat_penalty=1.05,
         seed=seed,
@@ -163,8 +176,12 @@ def _conversation(context: PromptContext) -> list[ChatTurn]:
         turns.append(
             ChatTurn("user", texts()["history"].format(history=context.history_summary.text))
         )
-    asked = ""
-    for message in context.visible_messages:
+    shown, asked = context.visible_messages, ""
+    first = shown[0].id if shown else ""
+    for message in itertools.takewhile(lambda each: each.id != first, context.messages):
+        if message.kind is MessageKind.QUESTION:
+            asked = message.topic
+    for message in shown:
         if speaker_of(message.kind) is Role.INTERVIEWER:
             turns.append(ChatTurn("assistant", message.text))
             if message.kind is MessageKind.QUESTION:
@@ -181,7 +198,8 @@ def _fenced(context: PromptContext, message: Message, topic: str) -> str:
         return texts()["request"].format(text=inner)
     fenced = texts()["answer"].replace("{text}", inner)
     points = "; ".join(f"{n} {point}" for n, point in enumerate(points_of(context, topic), 1))
-    return f"{texts()['notes'].format(points=points)}\n{fenced}"
+    notes = texts()["notes"].format(points=truncate(points, context.quote_tokens))
+    return f"{notes}\n{fenced}"
 
 
 def _topic_of_answer(context: PromptContext) -> str:
@@ -193,11 +211,11 @@ def _ask_line(context: PromptContext) -> str:
     move, bank = context.next_move, context.current_question
     match move.kind:
         case MoveKind.PROBE if move.point:
-            return texts()["probe"].format(point=move.point)
+            return texts()["probe"].format(point=truncate(move.point, context.quote_tokens))
         case MoveKind.DEEPER:
             return texts()["deeper"]
         case MoveKind.EASIER if bank is not None:
-            return texts()["easier"].format(question=bank.easier)
+            return texts()["easier"].format(question=truncate(bank.easier, context.quote_tokens))
         case _:
             return texts()["concrete"]
 
@@ -228,17 +246,17 @@ def _translation(context: PromptContext, question: str, seed: int) -> Prompt:
 
 
 def _system_text(context: PromptContext) -> str:
-    spec = context.spec
+    spec, limit = context.spec, context.quote_tokens
+    role = f"{spec.role} at {spec.company}" if spec.company else spec.role
     text = texts()["system"].format(
-        role=" ".join(spec.role.split()),
-        company=f" at {' '.join(spec.company.split())}" if spec.company else "",
+        role=truncate(" ".join(role.split()), limit),
         level=spec.level,
         type=spec.type,
         language=LANGUAGES.get(spec.language, spec.language),
     )
     # A skill for which only the role speaks says nothing new.
     named = [skill for skill in context.agenda.skills if skill.quote != spec.role]
-    skills = "\n".join(map(_skill_line, named[:MAX_SKILLS]))
+    skills = truncate("\n".join(map(_skill_line, named[:MAX_SKILLS])), limit)
     return text + (texts()["skills"].format(skills=skills) if skills else "")
 
 

@@ -11,13 +11,13 @@ from prepserver.engines.types import ModelInfo, Prompt
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview.prompts.build import (
+    BLOCK,
     build_history_summary_prompt,
     build_prefill_prompt,
     count_outgrown_messages,
 )
 from prepserver.interview.prompts.context import HistorySummary
 from prepserver.interview.prompts.history_summary import summarise_history
-from prepserver.interview.prompts.token_budget import BLOCK
 from prepserver.interview.questions import bank
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
@@ -34,12 +34,13 @@ BANK = bank.load_bank()
 
 LONG_ANSWERS = [
     f"In project {n} we built the Zeppelin{n} service, and the Orchid{n} team ran it for a year. "
-    "Then the auditors asked for every change of the last decade, and we had to look at it again."
+    "Then the auditors asked for every change of the last decade, and we had to look at it again"
+    f"{', and again' * 60}."
     for n in range(9)
 ]
 SMALL_CONTEXT = {
-    "few_shot": ModelInfo(name="small", parameters=135_000_000, context=1_000),
-    "instruct": ModelInfo(name="large", parameters=8_000_000_000, context=1_000),
+    "few_shot": ModelInfo(name="small", parameters=135_000_000, context=4_096),
+    "instruct": ModelInfo(name="large", parameters=8_000_000_000, context=4_096),
 }
 
 
@@ -117,10 +118,10 @@ async def test_a_failed_summary_does_not_fail_the_turn(tmp_path: Path) -> None:
 
 
 class SmallContextLanguage(CuedLanguageModel):
-    """Language model with a context of 700 tokens."""
+    """Language model with a context of 2,048 tokens."""
 
     async def start(self) -> ModelInfo:
-        return msgspec.structs.replace(await super().start(), context=700)
+        return msgspec.structs.replace(await super().start(), context=2_048)
 
 
 @asynchronous

@@ -9,6 +9,7 @@ import pytest
 
 from prepserver.engines.types import ModelInfo, Priority, Prompt, TextDelta, Usage
 from prepserver.interview.prompts.build import (
+    LIKELY_ANSWER,
     build_prefill_prompt,
     count_outgrown_messages,
 )
@@ -37,7 +38,7 @@ class Interviewer(CuedLanguageModel):
     A summary waits until `summary_allowed` is set.
     """
 
-    def __init__(self, *, context: int = 840, summary_allowed: bool = True) -> None:
+    def __init__(self, *, context: int = 4_096, summary_allowed: bool = True) -> None:
         self.clock = ManualClock()
         super().__init__(self.clock, [], parallel=2)
         self.summary_allowed = asyncio.Event()
@@ -102,11 +103,11 @@ async def give_long_answers(rooms: Rooms, count: int) -> Client:
 def test_counting_ahead_reserves_room_for_a_likely_answer(info: ModelInfo) -> None:
     """Counting ahead finds outgrown messages exactly if a prompt would have no room for some
     messages after an answer of two minutes."""
-    context = context_after([text * 9 for text in LONG_ANSWERS])
+    context = context_after([text * 2 for text in LONG_ANSWERS])
     due = []
     for count in range(1, len(context.messages), 2):
         asked = msgspec.structs.replace(context, messages=context.messages[:count])
-        likely = msgspec.structs.replace(context.messages[1], text="speech " * 257)
+        likely = msgspec.structs.replace(context.messages[1], text=LIKELY_ANSWER)
         answered = msgspec.structs.replace(asked, messages=(*asked.messages, likely))
         due.append(
             (
