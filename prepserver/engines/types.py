@@ -84,11 +84,6 @@ class Prompt(Struct, frozen=True, kw_only=True):
     skip_thought: bool = False
     """True to ask a reasoning model to reply without thinking first."""
 
-    @property
-    def is_complete(self) -> bool:
-        """True if the opening is the whole reply, so that no model is needed."""
-        return bool(self.opening) and not self.max_tokens
-
 
 class TextDelta(Struct, frozen=True, tag="delta"):
     """Next part of a streamed reply, in whole characters."""

@@ -67,7 +67,7 @@ class InterviewObject(DurableObject):
         self._rules = Rules(context, self._room, self._transcript, self._turns)
         self._context_store = ContextStore(context, self._room, self._transcript, self._dialogue)
         self._prefetcher = Prefetcher(
-            context, gateway, bank, self._context_store, self._transcript, self._turns
+            context, gateway, self._context_store, self._transcript, self._turns
         )
         self._hints = HintTimer(context, self._transcript, after=settings.hint_after)
         self._conversation = Conversation(

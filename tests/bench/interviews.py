@@ -54,10 +54,6 @@ _SENTENCES = [
 ]
 
 
-_QUESTION = r'root ::= " " [^?\n]{14,200} "?"'
-"""GBNF for one question on one line."""
-
-
 class SampleInterview:
     """Sample interview, in which turn n is the question after the n-th answer."""
 
@@ -88,7 +84,7 @@ class SampleInterview:
         self._context = PromptContext(
             spec=spec,
             agenda=plan_agenda(_BANK, spec, seed).advance(),
-            next_move=Move(MoveKind.DEEPER),
+            next_move=Move(MoveKind.CONCRETE),  # a question that the model writes
             messages=(),
         )
 
@@ -126,26 +122,14 @@ class SampleInterview:
         self._add(MessageKind.ANSWER, text)
 
     def question_prompt(self) -> Prompt:
-        """Return the prompt for the next question, as the product builds it.
-
-        A question that is complete without a model is replaced by one that the model writes.
-        """
+        """Return the prompt for the next question, as the product builds it."""
         assert (
             count_outgrown_messages(self._info, self._context)
             == self._context.history_summary.covered
         ), "the history must be summarised first"
         seed = self._seed + self.turn
         prompt, _ = build_reply(Step.QUESTION, self._info, _BANK, self._context, seed)
-        if isinstance(prompt, str):
-            prompt = build_prefill_prompt(self._info, self._context, "", self.name)
-            prompt = msgspec.structs.replace(
-                prompt,
-                purpose="question",
-                text=f"{prompt.text}\nInterviewer:",
-                grammar=_QUESTION,
-                max_tokens=120,
-                priority=Priority.ANSWER,
-            )
+        assert isinstance(prompt, Prompt), "rules make the replies for such a model"
         return msgspec.structs.replace(prompt, conversation=self.name)
 
     def history_summary_prompt(self) -> Prompt | None:
@@ -156,9 +140,7 @@ class SampleInterview:
         context, covered = self._before_answer, self._covered_before_answer
         if covered == context.history_summary.covered:
             return None
-        prompt = build_history_summary_prompt(
-            self._info, _BANK, context, covered, self._seed + self.turn
-        )
+        prompt = build_history_summary_prompt(self._info, context, covered, self._seed + self.turn)
         return msgspec.structs.replace(prompt, priority=Priority.PREFILL)
 
     def add_history_summary(self, reply: str) -> None:

@@ -48,8 +48,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 QUICK = Sizes(
     repetitions=1,
     turns=6,
-    before_outgrown=2,
-    context=CONTEXT // 4,
+    before_outgrown=3,
+    context=CONTEXT // 2,
     concurrent=3,
     concurrent_turn=2,
     tokens=16,
@@ -268,11 +268,12 @@ async def _measure_throughput(prep: PrepModels, folder: Path, sizes: Sizes) -> l
 
 
 def _without_grammar(prompt: Prompt, tokens: int, *, seed: int) -> Prompt:
-    """Return a prompt with the same text for up to `tokens` tokens.
+    """Return the conversation of a prompt as text to continue by up to `tokens` tokens.
 
     The prompt has no grammar, because a grammar could end the reply early.
     """
-    return Prompt(text=prompt.text, conversation=prompt.conversation, max_tokens=tokens, seed=seed)
+    text = "\n".join(turn.content for turn in prompt.turns)
+    return Prompt(text=text, conversation=prompt.conversation, max_tokens=tokens, seed=seed)
 
 
 def _total_rate(replies: Sequence[TimedReply]) -> float:

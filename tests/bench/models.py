@@ -104,9 +104,6 @@ async def summarise_history(
     """
     if (prompt := interview.history_summary_prompt()) is None:
         return 0.0
-    if prompt.is_complete:
-        interview.add_history_summary("")
-        return 0.0
     summary = await ask(prompt)
     interview.add_history_summary(summary.text)
     return summary.seconds
@@ -118,6 +115,7 @@ class PrepModels:
     def __init__(self, gateway: Gateway, info: ModelInfo) -> None:
         self.gateway = gateway
         self.info = info
+        """Properties of the model for which prompts are built."""
         self._requests = 0
 
     @classmethod
@@ -125,6 +123,8 @@ class PrepModels:
     async def running(
         cls, folder: Path, model: Path = LANGUAGE_MODEL, speech_model: Path = SPEECH_MODEL
     ) -> AsyncIterator["PrepModels"]:
+        """Load the models. Prompts are those for a model of unknown size, because a model as small
+        as the starter model writes nothing in an interview."""
         config = Config(
             data_dir=folder / "data",
             model=str(model),
@@ -136,7 +136,8 @@ class PrepModels:
         services = create_services(config)
         await services.start()
         try:
-            yield cls(services.gateway, await services.gateway.model_info(CALL))
+            info = await services.gateway.model_info(CALL)
+            yield cls(services.gateway, msgspec.structs.replace(info, parameters=0))
         finally:
             await services.close()
 
@@ -256,9 +257,13 @@ class ScriptPeer:
 
 
 def request_fields(prompt: Prompt) -> dict[str, Any]:
-    """Return the arguments with which llama-cpp-python generates a reply to a prompt."""
+    """Return the arguments with which llama-cpp-python generates a reply to a prompt.
+
+    A chat is rendered as ChatML, the form of the starter model.
+    """
+    chat = "".join(f"<|im_start|>{t.role}\n{t.content}<|im_end|>\n" for t in prompt.turns)
     return {
-        "prompt": prompt.text + prompt.opening,
+        "prompt": (f"{chat}<|im_start|>assistant\n" if chat else prompt.text) + prompt.opening,
         "grammar": prompt.grammar,
         "max_tokens": prompt.max_tokens,
         "seed": prompt.seed,

@@ -32,10 +32,20 @@ ANSWER = (
 )
 
 
+MODELS = ("--model", "smollm2-135m-instruct", "--stt-model", "whisper-tiny.en")
+
+
 @pytest.fixture
 def server(tmp_path: Path, models_dir: Path) -> Iterator[Server]:
-    models = ("--model", "smollm2-135m-instruct", "--stt-model", "whisper-tiny.en")
-    with Server(tmp_path, *models, "--models-dir", str(models_dir)) as running:
+    with Server(tmp_path, *MODELS, "--models-dir", str(models_dir)) as running:
+        yield running
+
+
+@pytest.fixture
+def instruct_server(tmp_path: Path, models_dir: Path) -> Iterator[Server]:
+    """Server whose language model writes the replies, although it is small."""
+    flags = (*MODELS, "--models-dir", str(models_dir))
+    with Server(tmp_path, *flags, module="tests.support.instruct_server") as running:
         yield running
 
 
@@ -72,26 +82,26 @@ def room_address(server: Server, key: str, id: str) -> str:
     return server.room("interview", id, server.token(key))
 
 
-def test_a_server_killed_while_it_generates_finishes_the_turn(server: Server) -> None:
-    """If the server is killed during a reply, the restarted server asks the next question without a
-    new request, and `prep interview` prints the whole conversation."""
-    key = server.add_user()
-    id = create_interview(server, key)
-    wait_for_first_question(server, key, id)
-    with open_room(room_address(server, key, id)) as socket:
+def test_a_server_killed_while_it_generates_finishes_the_turn(instruct_server: Server) -> None:
+    """If the server is killed while the model writes a reply, the restarted server asks the next
+    question without a new request, and `prep interview` prints the whole conversation."""
+    key = instruct_server.add_user()
+    id = create_interview(instruct_server, key)
+    wait_for_first_question(instruct_server, key, id)
+    with open_room(room_address(instruct_server, key, id)) as socket:
         socket.send(client_messages.UserMessage(id="m1", text=ANSWER))
         socket.next(wire.Accepted)
         socket.next(wire.Delta)
-        server.kill()
-    server.start()
-    eventually(lambda: kinds(server, key, id) == ["question", "answer", "question"])
-    transcript = messages(server, key, id)
+        instruct_server.kill()
+    instruct_server.start()
+    eventually(lambda: kinds(instruct_server, key, id) == ["question", "answer", "question"])
+    transcript = messages(instruct_server, key, id)
     assert transcript[1]["text"] == ANSWER
     assert transcript[2]["text"].endswith("?")
     command = subprocess.run(
         [
             *(sys.executable, "-m", "prepcli", "interview", "--plain"),
-            *("--id", id, "--server", server.url),
+            *("--id", id, "--server", instruct_server.url),
         ],
         env={**os.environ, "PREP_ACCESS_KEY": key},
         stdin=subprocess.DEVNULL,
@@ -106,17 +116,17 @@ def test_a_server_killed_while_it_generates_finishes_the_turn(server: Server) ->
 
 @pytest.mark.parametrize("engine", ["llama", "whisper"])
 def test_a_killed_engine_costs_every_interview_one_retry(
-    server: Server, speech_dir: Path, engine: str
+    instruct_server: Server, speech_dir: Path, engine: str
 ) -> None:
     """If an engine is killed while it is serving eight interviews, each turn finishes, no text is
     repeated, and the server keeps running."""
-    key = server.add_user()
-    ids = [create_interview(server, key) for _ in range(INTERVIEWS)]
+    key = instruct_server.add_user()
+    ids = [create_interview(instruct_server, key) for _ in range(INTERVIEWS)]
     with contextlib.ExitStack() as opened:
         sockets = []
         for id in ids:
-            wait_for_first_question(server, key, id)
-            socket = opened.enter_context(open_room(room_address(server, key, id)))
+            wait_for_first_question(instruct_server, key, id)
+            socket = opened.enter_context(open_room(room_address(instruct_server, key, id)))
             socket.next(wire.Snapshot)
             sockets.append(socket)
         for socket in sockets:
@@ -130,13 +140,13 @@ def test_a_killed_engine_costs_every_interview_one_retry(
             )
         else:
             sockets[0].next(wire.Delta)
-        os.kill(engine_pid(server, engine), signal.SIGKILL)
+        os.kill(engine_pid(instruct_server, engine), signal.SIGKILL)
         for socket in sockets:
             whole = eventually(functools.partial(received_question, socket))
             assert streamed_text(socket) == whole.text
     for id in ids:
-        assert kinds(server, key, id) == ["question", "answer", "question"]
-    assert server.request("GET", "/health/live").status == 200
+        assert kinds(instruct_server, key, id) == ["question", "answer", "question"]
+    assert instruct_server.request("GET", "/health/live").status == 200
 
 
 def streamed_text(socket: RoomClient) -> str:

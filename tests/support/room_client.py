@@ -92,7 +92,10 @@ class RoomClient:
 @contextmanager
 def open_room(url: str) -> Iterator[RoomClient]:
     """Yield a client that is connected to the room at the address `url`."""
-    with connect(url, open_timeout=TIMEOUT, close_timeout=2, max_size=None) as connection:
+    # Without a bound on the queue, pings are answered while the test reads another room.
+    with connect(
+        url, open_timeout=TIMEOUT, close_timeout=2, max_size=None, max_queue=None
+    ) as connection:
         yield RoomClient(connection)
 
 

@@ -174,6 +174,11 @@ class Client:
                 self.messages.append(message)
             self._arrived.set()
 
+    @property
+    def room_idle(self) -> bool:
+        """True while the room has no handler and no background task."""
+        return self._instance.idle
+
     async def send(self, message: client_messages.ClientMessage | str | bytes) -> None:
         """Deliver a message as one frame, binary for bytes, and wait until the message is
         handled."""

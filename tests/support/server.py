@@ -49,14 +49,15 @@ class Server:
     `kill` followed by `start` simulates a crash and a restart with the same data and port.
     """
 
-    def __init__(self, folder: Path, *args: str) -> None:
-        """Create a server with additional flags of `prep-server serve`."""
+    def __init__(self, folder: Path, *args: str, module: str = "prepserver") -> None:
+        """Create a server with additional flags of `prep-server serve`; `module` runs it."""
         self.data_dir = folder / "server-data"
         self.ready_file = folder / "ready.json"
         self.log_file = folder / "server.log"
         self.url = ""
         self.port = 0
         self._args = args
+        self._module = module
         self._process: Process | None = None
 
     # --- The process --------------------------------------------------------------------------
@@ -110,7 +111,7 @@ class Server:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREP_SERVER_")}
         with self.log_file.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "prepserver", *self.flags(*args)],
+                [sys.executable, "-m", self._module, *self.flags(*args)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

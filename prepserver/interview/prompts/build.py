@@ -1,7 +1,7 @@
-"""Construction of the model's input from the prompt context, in a form that suits the model's size.
+"""Replies of all steps, or the prompts from which a model writes them, by the model's size.
 
-`few_shot` builds the prompts for models below one billion parameters; `instruct` builds the prompts
-for larger models and for models of unknown size.
+`few_shot` makes the replies for models below one billion parameters by rules; `instruct` builds the
+prompts for larger models and for models of unknown size.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,6 @@ __all__ = [
     "build_reply",
     "count_outgrown_messages",
 ]
-
-MAX_ANSWER_TOKENS = 400
-"""Maximum number of tokens per message in a prompt for a small model, which loses track of longer
-messages."""
 
 LIKELY_ANSWER = "words " * 300
 """Text as long as an answer of two minutes. Few answers are longer. After a longer answer, the
@@ -54,7 +50,8 @@ Reply = tuple[Prompt | str, Source]
 
 
 class Profile(Protocol):
-    """Module that builds the prompts of all steps for models in one range of sizes."""
+    """Module that makes the replies of all steps, or their prompts, for models in one range of
+    sizes."""
 
     def question_reply(self, bank: Bank, context: PromptContext, seed: int) -> Reply: ...
     def request_reply(
@@ -62,8 +59,6 @@ class Profile(Protocol):
     ) -> Reply: ...
     def closing_reply(self, bank: Bank, context: PromptContext, seed: int) -> Reply: ...
     def summary_reply(self, bank: Bank, context: PromptContext, seed: int) -> Reply: ...
-    def history_summary_prompt(self, bank: Bank, context: PromptContext, seed: int) -> Prompt: ...
-    def prefill_prompt(self, context: PromptContext) -> Prompt: ...
 
 
 def build_reply(
@@ -73,8 +68,9 @@ def build_reply(
 
     The step is none of those whose reply needs no model; see `known_reply`.
     """
-    context = _fit_context(context, info)
-    profile = _select_profile(info)
+    profile: Profile = few_shot if info.few_shot else instruct
+    if not info.few_shot:
+        context = _fit_context(context, info)
     match step:
         case Step.QUESTION:
             return profile.question_reply(bank, context, seed)
@@ -104,14 +100,14 @@ def build_prefill_prompt(
     """
     if text := draft.strip():
         context = _with_answer(context, text)
-    prompt = _select_profile(info).prefill_prompt(_fit_context(context, info))
+    prompt = instruct.prefill_prompt(_fit_context(context, info))
     return msgspec.structs.replace(
         prompt, conversation=conversation, priority=Priority.PREFILL, max_tokens=0
     )
 
 
 def build_history_summary_prompt(
-    info: ModelInfo, bank: Bank, context: PromptContext, end: int, seed: int
+    info: ModelInfo, context: PromptContext, end: int, seed: int
 ) -> Prompt:
     """Build the prompt for a summary of the messages before `end` that no summary covers yet.
 
@@ -121,7 +117,7 @@ def build_history_summary_prompt(
     messages = tuple(_exchanges(context, info)[context.history_summary.covered : end])
     summary = msgspec.structs.replace(context.history_summary, covered=0)
     part = msgspec.structs.replace(context, messages=messages, history_summary=summary)
-    return _select_profile(info).history_summary_prompt(bank, _fit_context(part, info), seed)
+    return instruct.history_summary_prompt(_fit_context(part, info), seed)
 
 
 def count_outgrown_messages(info: ModelInfo, context: PromptContext, *, ahead: bool = False) -> int:
@@ -150,10 +146,6 @@ def _with_answer(context: PromptContext, text: str) -> PromptContext:
         intent=Intent.ANSWER,
     )
     return msgspec.structs.replace(context, messages=(*context.messages, answer))
-
-
-def _select_profile(info: ModelInfo) -> Profile:
-    return few_shot if info.few_shot else instruct
 
 
 def _fit_context(context: PromptContext, info: ModelInfo) -> PromptContext:
@@ -220,8 +212,7 @@ def _exchanges(context: PromptContext, info: ModelInfo) -> list[Message]:
 
 
 def _max_message_tokens(info: ModelInfo) -> int:
-    share = info.context // 6
-    return min(MAX_ANSWER_TOKENS, share) if info.few_shot else share
+    return info.context // 6
 
 
 def _max_quote_tokens(info: ModelInfo) -> int:

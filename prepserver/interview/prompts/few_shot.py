@@ -1,23 +1,18 @@
-"""Replies and prompts for models below one billion parameters.
+"""Replies of interviews on models below one billion parameters.
 
-Such a model neither follows instructions nor asks sensible questions of its own. Follow-up
-questions, closings and summaries are therefore made by rules.
+Such a model neither follows instructions nor asks sensible questions of its own. All replies are
+therefore made by rules, and nothing is prefilled or summarised for the model.
 """
 
-import re
-
-from prepserver.engines.types import Prompt
 from prepserver.interview.dialogue.follow_ups import follow_up_candidates
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.wording import canned_reply, spare_questions, transition
 from prepserver.interview.questions.bank import Bank
 from prepserver.interview.questions.plan import is_acceptable_question
-from prepserver.wire.protocol import Intent, InterviewType, MessageKind, Source
+from prepserver.wire.protocol import Intent, MessageKind, Source
 
 __all__ = [
     "closing_reply",
-    "history_summary_prompt",
-    "prefill_prompt",
     "question_reply",
     "request_reply",
     "summary_reply",
@@ -39,35 +34,8 @@ CLOSINGS = (
     "That is all from my side. Thank you for talking with me today.",
 )
 
-_EXAMPLES = {
-    InterviewType.BEHAVIOURAL: (
-        ("Two people on my team disagreed about the deadline, so I set up a meeting and we cut "
-         "one feature.", "What was the hardest part of the meeting with both of them in the room?"),
-        ("A customer was angry about a late delivery. I called her, explained the delay and "
-         "offered a refund.", "What did you learn from the delay?"),
-        ("I was new and did not know the process, so I wrote down every step and shared the "
-         "notes.", "How did other people react to the notes?"),
-    ),
-    InterviewType.TECHNICAL: (
-        ("I rebuilt the search page so that results load in under a second. We cached the common "
-         "queries and dropped two slow joins.", "How did you decide on the common queries?"),
-        ("I wrote a script in Python that checks the logs every hour and sends an alert when "
-         "errors go up.", "What would have happened without the alert?"),
-        ("The tests were slow, so I split the suite and ran the parts in parallel.",
-         "What could have gone wrong with the suite after the split?"),
-    ),
-    InterviewType.SYSTEM_DESIGN: (
-        ("I would put a queue between the upload and the workers, so that a burst does not lose "
-         "any file.", "What would you change about the queue for a much larger burst?"),
-        ("Each region keeps its own copy and the writes go to one leader.",
-         "What could have gone wrong with the leader during a failover?"),
-        ("I would cache the home page for a minute, because most visitors see the same thing.",
-         "How would you explain the cache to a new colleague?"),
-    ),
-}  # fmt: skip
 
-
-def question_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
+def question_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[str, Source]:
     """Return a follow-up question; or the main question of a topic, which stays in the language of
     the bank, because such a model cannot translate."""
     if context.opens_topic and context.topic is not None:
@@ -82,7 +50,7 @@ def question_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Promp
 
 def request_reply(
     bank: Bank, context: PromptContext, intent: Intent, seed: int
-) -> tuple[Prompt | str, Source]:
+) -> tuple[str, Source]:
     """Return the reply to a question of the candidate, or the open question in other words."""
     question = context.open_question
     text = question.text if question is not None else ""
@@ -93,27 +61,13 @@ def request_reply(
     return canned_reply(context, intent, text), Source.BANK
 
 
-def closing_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
+def closing_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[str, Source]:
     return CLOSINGS[seed % len(CLOSINGS)], Source.BANK
 
 
-def summary_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
+def summary_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[str, Source]:
     """Return the sentence that names the topics that the candidate spoke about."""
     return f"We talked about {_name_topics(context)}.", Source.BANK
-
-
-def history_summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
-    """Return a prompt whose opening, the whole reply, names the topics of the oldest exchanges."""
-    return Prompt(
-        purpose="history_summary",
-        text=_conversation(context),
-        opening=f"They talked about {_name_topics(context)}.",
-        max_tokens=0,
-    )
-
-
-def prefill_prompt(context: PromptContext) -> Prompt:
-    return Prompt(purpose="prefill", text=_conversation(context))
 
 
 def _name_topics(context: PromptContext) -> str:
@@ -125,30 +79,5 @@ def _name_topics(context: PromptContext) -> str:
             current = found[0] if found else current
         elif message.kind is MessageKind.ANSWER and current and current not in topics:
             topics.append(current)
-    *first, last = topics or [f"the role of {_single_line(context.spec.role)}"]
+    *first, last = topics or [f"the role of {' '.join(context.spec.role.split())}"]
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _conversation(context: PromptContext) -> str:
-    """Return the examples and the conversation as text.
-
-    Until old messages are summarised or omitted, each turn only appends to this text.
-    """
-    kind = context.spec.type
-    examples = _EXAMPLES.get(kind) or [e[0] for e in _EXAMPLES.values()]
-    lines = ["A job interviewer asks one short question about what the candidate just said.", ""]
-    for answer, follow_up in examples:
-        lines += [f"Candidate: {answer}", f"Interviewer: {follow_up}", ""]
-    lines.append(f"The next interview is for the role of {_single_line(context.spec.role)}.")
-    if context.history_summary.text:
-        lines.append(f"So far: {_single_line(context.history_summary.text)}")
-    for message in context.visible_messages:
-        if message.kind is MessageKind.QUESTION:
-            lines += [f"Interviewer: {_single_line(message.text)}", ""]
-        elif message.kind is MessageKind.ANSWER:
-            lines.append(f"Candidate: {_single_line(message.text)}")
-    return "\n".join(lines)
-
-
-def _single_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()

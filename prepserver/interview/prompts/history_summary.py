@@ -14,7 +14,6 @@ from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview.prompts.build import build_history_summary_prompt, count_outgrown_messages
 from prepserver.interview.prompts.context import HistorySummary, PromptContext
-from prepserver.interview.questions.bank import Bank
 
 __all__ = ["summarise_history"]
 
@@ -25,7 +24,6 @@ async def summarise_history(
     gateway: Gateway,
     call: Call,
     info: ModelInfo,
-    bank: Bank,
     context: PromptContext,
     seed: int,
     *,
@@ -43,17 +41,16 @@ async def summarise_history(
     previous = context.history_summary
     if outgrown <= previous.covered:
         return None
-    prompt = build_history_summary_prompt(info, bank, context, outgrown, seed)
+    prompt = build_history_summary_prompt(info, context, outgrown, seed)
     if ahead:
         prompt = msgspec.structs.replace(prompt, priority=Priority.PREFILL)
     parts = [prompt.opening]
     summary_call = msgspec.structs.replace(call, purpose="history_summary")
     try:
-        if not prompt.is_complete:
-            async with aclosing(gateway.generate(summary_call, prompt)) as events:
-                async for event in events:
-                    if isinstance(event, TextDelta):
-                        parts.append(event.text)
+        async with aclosing(gateway.generate(summary_call, prompt)) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    parts.append(event.text)
     except InferenceError as error:
         log.warning("history.summary_failed", interview=call.interview, code=error.code)
         return None

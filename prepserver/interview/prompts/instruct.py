@@ -139,7 +139,7 @@ def summary_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt
     return _chat(context, "summary", texts()["summary"], SENTENCES % 600, seed), Source.MODEL
 
 
-def history_summary_prompt(bank: Bank, context: PromptContext, seed: int) -> Prompt:
+def history_summary_prompt(context: PromptContext, seed: int) -> Prompt:
     line = texts()["history_summary"]
     return _chat(context, "history_summary", line, SENTENCES % 800, seed)
 

@@ -1,7 +1,8 @@
 """Work done while the candidate thinks and answers, to shorten the wait for the next question.
 
 The model prefills the part of the next prompt that is already certain, and summarises the part of
-the history for which the next prompt may have no room.
+the history for which the next prompt may have no room. If rules make the replies, because the model
+is small, there is no such work.
 """
 
 from prepserver.errors import InferenceError, PrepServerError
@@ -11,7 +12,6 @@ from prepserver.interview.prompts.build import build_prefill_prompt
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.context_store import ContextStore
 from prepserver.interview.prompts.history_summary import summarise_history
-from prepserver.interview.questions.bank import Bank
 from prepserver.interview.transcript import Transcript
 from prepserver.interview.turns.store import TurnStore
 from prepserver.objects.object import Context
@@ -40,14 +40,12 @@ class Prefetcher:
         self,
         context: Context,
         gateway: Gateway,
-        bank: Bank,
         context_store: ContextStore,
         transcript: Transcript,
         turns: TurnStore,
     ) -> None:
         self._context = context
         self._gateway = gateway
-        self._bank = bank
         self._context_store = context_store
         self._transcript = transcript
         self._turns = turns
@@ -109,12 +107,14 @@ class Prefetcher:
 
     async def _prefill(self, call: Call, prompt_context: PromptContext, draft: str) -> None:
         """Prefill at the lowest priority, free of charge. Post `PrefillDropped` unless the prefill
-        is completed."""
+        is completed or the model writes no replies."""
         try:
             info = await self._gateway.model_info(call)
         except InferenceError:
             done = False  # the next turn reports the error
         else:
+            if info.few_shot:
+                return
             prompt = build_prefill_prompt(info, prompt_context, draft, call.interview)
             done = await self._gateway.prefill(call, prompt)
         if not done:
@@ -123,14 +123,16 @@ class Prefetcher:
     async def _summarise(self, call: Call, prompt_context: PromptContext, epoch: int) -> None:
         """Summarise the history if the next answer may not fit, and post the summary.
 
-        Post nothing if every exchange fits or the call fails.
+        Post nothing if every exchange fits, the call fails or the model writes no replies.
         """
         # A seed from the transcript alone gives the same summary again after a crash.
         seed = len(prompt_context.messages)
         try:
             info = await self._gateway.model_info(call)
+            if info.few_shot:
+                return
             summary = await summarise_history(
-                self._gateway, call, info, self._bank, prompt_context, seed, ahead=True
+                self._gateway, call, info, prompt_context, seed, ahead=True
             )
         except PrepServerError:
             return  # the turn that needs the summary reports the error

@@ -154,7 +154,7 @@ async def _generate_reply(
     """
     prompt_context = work.prompt_context
     asked = prompt_context.asked_questions
-    summary = await summarise_history(gateway, work.call, info, bank, prompt_context, work.seed)
+    summary = await summarise_history(gateway, work.call, info, prompt_context, work.seed)
     if summary is not None:
         post(HistorySummarized(epoch=work.epoch, summary=summary))
         prompt_context = msgspec.structs.replace(prompt_context, history_summary=summary)

@@ -1,4 +1,6 @@
-"""Replies of small models to a request to put the open question in other words."""
+"""Interviews on small models, whose replies are made by rules."""
+
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -6,8 +8,16 @@ import pytest
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.few_shot import request_reply
 from prepserver.interview.questions.bank import load_bank
+from prepserver.wire import client_messages
+from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import Intent, MessageKind
+from tests.server.interview.conversation import answer, open_room
+from tests.support.clock import ManualClock
 from tests.support.contexts import context_after, message
+from tests.support.loop import asynchronous
+from tests.support.models import CuedLanguageModel, split_words
+from tests.support.objects import eventually
+from tests.support.rooms import Rooms
 
 ANSWER = "I wrote the comparison myself, and a colleague ran it each night."
 
@@ -26,7 +36,6 @@ def rephrase_after(*asked: str) -> tuple[PromptContext, str]:
         messages.append(message(MessageKind.ANSWER, ANSWER, place + 1, intent=Intent.ANSWER))
     context = msgspec.structs.replace(context, messages=tuple(messages[:-1]))
     reply, _ = request_reply(load_bank(), context, Intent.REPHRASE, 0)
-    assert isinstance(reply, str)
     return context, reply
 
 
@@ -50,3 +59,26 @@ def test_a_question_without_unused_forms_is_repeated() -> None:
     """If both forms were asked, the open question is asked again."""
     _, reply = rephrase_after("easier", "vague", "How did it end?")
     assert reply.endswith("How did it end?")
+
+
+@asynchronous
+async def test_a_small_model_computes_nothing(tmp_path: Path) -> None:
+    """In an interview that outgrows the context of a small model, drafts and questions are not
+    prefilled, the history is not summarised, and no reply is generated; all replies stream."""
+    clock = ManualClock()
+    model = CuedLanguageModel(clock, [split_words("They spoke.")], parameters=135_000_000)
+    async with Rooms(tmp_path, clock=clock, language=model) as rooms:
+        client = await open_room(rooms, questions=5)
+        for number in range(5):
+            text = f"For project {number} I wrote the service and measured it. " * 60
+            await client.send(client_messages.UserTyping(draft=text[:400]))
+            await client.send(answer(text))
+            await client.wait_for_phase(wire.Phase.IDLE)
+            await eventually(lambda: client.room_idle)
+        replies = [m.message for m in client.messages if isinstance(m, wire.InterviewMessage)]
+        streamed = [m.text for m in client.messages if isinstance(m, wire.Delta)]
+    shown = [each.text for each in replies if each.kind is not MessageKind.ANSWER]
+    assert all(text in whole for text, whole in zip(streamed, shown, strict=True))
+    assert [each.kind for each in replies[-2:]] == [MessageKind.CLOSING, MessageKind.SUMMARY]
+    assert not model.prefilled
+    assert not model.prompts

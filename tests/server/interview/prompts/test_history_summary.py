@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from prepserver.accounts.rate_limits import RateLimiter
 from prepserver.engines.scripted import ScriptedSpeechModel
@@ -18,7 +17,6 @@ from prepserver.interview.prompts.build import (
 )
 from prepserver.interview.prompts.context import HistorySummary
 from prepserver.interview.prompts.history_summary import summarise_history
-from prepserver.interview.questions import bank
 from prepserver.wire import protocol as wire
 from prepserver.wire.error_codes import ErrorCode
 from prepserver.wire.protocol import MessageKind
@@ -30,24 +28,18 @@ from tests.support.loop import asynchronous
 from tests.support.models import CuedLanguageModel, Reply, one_set, split_words
 from tests.support.rooms import Rooms
 
-BANK = bank.load_bank()
-
 LONG_ANSWERS = [
     f"In project {n} we built the Zeppelin{n} service, and the Orchid{n} team ran it for a year. "
     "Then the auditors asked for every change of the last decade, and we had to look at it again"
     f"{', and again' * 60}."
     for n in range(9)
 ]
-SMALL_CONTEXT = {
-    "few_shot": ModelInfo(name="small", parameters=135_000_000, context=4_096),
-    "instruct": ModelInfo(name="large", parameters=8_000_000_000, context=4_096),
-}
+SMALL_CONTEXT = ModelInfo(name="large", parameters=8_000_000_000, context=4_096)
 
 
-@pytest.mark.parametrize("profile", list(SMALL_CONTEXT))
-def test_the_history_summary_replaces_the_oldest_exchanges(profile: str) -> None:
+def test_the_history_summary_replaces_the_oldest_exchanges() -> None:
     """In a prompt, the history summary replaces the messages that it covers."""
-    info, context = SMALL_CONTEXT[profile], context_after(LONG_ANSWERS)
+    info, context = SMALL_CONTEXT, context_after(LONG_ANSWERS)
     outgrown = count_outgrown_messages(info, context)
     assert outgrown >= BLOCK
     assert count_outgrown_messages(msgspec.structs.replace(info, context=32_000), context) == 0
@@ -60,14 +52,12 @@ def test_the_history_summary_replaces_the_oldest_exchanges(profile: str) -> None
     assert context.messages[-1].text in prompt_text(prompt)
 
 
-@pytest.mark.parametrize("profile", list(SMALL_CONTEXT))
-def test_a_new_summary_is_about_messages_that_no_summary_covers(profile: str) -> None:
+def test_a_new_summary_is_about_messages_that_no_summary_covers() -> None:
     """The prompt for a new summary contains no message that the previous summary covers."""
-    info = SMALL_CONTEXT[profile]
     context = msgspec.structs.replace(
         context_after(LONG_ANSWERS), history_summary=HistorySummary(covered=4, text="Earlier.")
     )
-    prompt = build_history_summary_prompt(info, BANK, context, 8, 1)
+    prompt = build_history_summary_prompt(SMALL_CONTEXT, context, 8, 1)
     assert context.messages[3].text not in prompt_text(prompt)
     assert context.messages[4].text in prompt_text(prompt)
     assert context.messages[8].text not in prompt_text(prompt)
@@ -88,18 +78,18 @@ async def test_a_summary_grows_with_the_interview(tmp_path: Path) -> None:
     """A new summary is appended to the previous one."""
     gateway, model = create_gateway(tmp_path, split_words("They built airships."))
     gateway.start()
-    info, context = SMALL_CONTEXT["instruct"], context_after(LONG_ANSWERS)
-    first = await summarise_history(gateway, CALL, info, BANK, context, 1)
+    info, context = SMALL_CONTEXT, context_after(LONG_ANSWERS)
+    first = await summarise_history(gateway, CALL, info, context, 1)
     assert first is not None
     assert first == HistorySummary(
         covered=count_outgrown_messages(info, context), text="They built airships."
     )
     summarised = msgspec.structs.replace(context, history_summary=first)
-    assert await summarise_history(gateway, CALL, info, BANK, summarised, 1) is None
+    assert await summarise_history(gateway, CALL, info, summarised, 1) is None
     earlier = msgspec.structs.replace(
         context, history_summary=HistorySummary(covered=2, text="Before.")
     )
-    second = await summarise_history(gateway, CALL, info, BANK, earlier, 1)
+    second = await summarise_history(gateway, CALL, info, earlier, 1)
     assert second is not None
     assert second.text == "Before. They built airships."
     assert [prompt.purpose for prompt in model.prompts] == ["history_summary"] * 2
@@ -112,8 +102,8 @@ async def test_a_failed_summary_does_not_fail_the_turn(tmp_path: Path) -> None:
     broken = InferenceError("No.", code=ErrorCode.INFERENCE, retryable=False)
     gateway, _ = create_gateway(tmp_path, [broken])
     gateway.start()
-    info, context = SMALL_CONTEXT["instruct"], context_after(LONG_ANSWERS)
-    assert await summarise_history(gateway, CALL, info, BANK, context, 1) is None
+    info, context = SMALL_CONTEXT, context_after(LONG_ANSWERS)
+    assert await summarise_history(gateway, CALL, info, context, 1) is None
     await gateway.close()
 
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from prepserver.engines.types import ModelInfo, Priority, Prompt, TextDelta, Usage
 from prepserver.interview.prompts.build import (
@@ -19,7 +18,7 @@ from prepserver.wire import client_messages
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
 from tests.server.interview.conversation import answer, open_room
-from tests.server.interview.prompts.test_build import PROFILES, prompt_text
+from tests.server.interview.prompts.test_build import LARGE_MODEL, prompt_text
 from tests.server.interview.prompts.test_history_summary import LONG_ANSWERS, SMALL_CONTEXT
 from tests.support.clock import ManualClock
 from tests.support.contexts import context_after
@@ -99,8 +98,7 @@ async def give_long_answers(rooms: Rooms, count: int) -> Client:
     return client
 
 
-@PROFILES
-def test_counting_ahead_reserves_room_for_a_likely_answer(info: ModelInfo) -> None:
+def test_counting_ahead_reserves_room_for_a_likely_answer() -> None:
     """Counting ahead finds outgrown messages exactly if a prompt would have no room for some
     messages after an answer of two minutes."""
     context = context_after([text * 2 for text in LONG_ANSWERS])
@@ -111,8 +109,8 @@ def test_counting_ahead_reserves_room_for_a_likely_answer(info: ModelInfo) -> No
         answered = msgspec.structs.replace(asked, messages=(*asked.messages, likely))
         due.append(
             (
-                bool(count_outgrown_messages(info, asked, ahead=True)),
-                bool(count_outgrown_messages(info, answered)),
+                bool(count_outgrown_messages(LARGE_MODEL, asked, ahead=True)),
+                bool(count_outgrown_messages(LARGE_MODEL, answered)),
             )
         )
     assert due[0] == (False, False)
@@ -120,11 +118,10 @@ def test_counting_ahead_reserves_room_for_a_likely_answer(info: ModelInfo) -> No
     assert all(ahead == later for ahead, later in due)
 
 
-@pytest.mark.parametrize("profile", list(SMALL_CONTEXT))
-def test_a_summary_replaces_messages_that_would_still_fit(profile: str) -> None:
+def test_a_summary_replaces_messages_that_would_still_fit() -> None:
     """A history summary replaces the messages that it covers even if they would still fit the
     context, so that the prefilled prompt stays valid."""
-    info, context = SMALL_CONTEXT[profile], context_after(LONG_ANSWERS[:2])
+    info, context = SMALL_CONTEXT, context_after(LONG_ANSWERS[:2])
     assert count_outgrown_messages(info, context) == 0
     summarised = msgspec.structs.replace(
         context, history_summary=HistorySummary(covered=2, text=SUMMARY)

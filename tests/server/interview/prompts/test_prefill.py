@@ -10,7 +10,6 @@ from prepserver.engines.scripted import ScriptedSpeechModel
 from prepserver.engines.types import (
     NOTHING_EXPECTED,
     ExpectedSpeech,
-    ModelInfo,
     PartialTranscript,
     Priority,
     Transcription,
@@ -22,7 +21,7 @@ from prepserver.wire import client_messages, codec
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import MessageKind
 from tests.server.interview.conversation import LOUD, answer, open_room, request_snapshot
-from tests.server.interview.prompts.test_build import LARGE_MODEL, PROFILES, build, prompt_text
+from tests.server.interview.prompts.test_build import LARGE_MODEL, build, prompt_text
 from tests.support.clock import ManualClock
 from tests.support.contexts import context_after
 from tests.support.loop import asynchronous
@@ -208,13 +207,12 @@ def test_the_prefilled_prompt_is_a_prefix_of_the_next_prompt(step: Step) -> None
         assert prompt_text(prompt).startswith(prefilled.removesuffix("</answer>"))
 
 
-@PROFILES
-def test_a_prefilled_draft_is_a_prefix_of_the_prefilled_answer(info: ModelInfo) -> None:
+def test_a_prefilled_draft_is_a_prefix_of_the_prefilled_answer() -> None:
     """The conversation with an answer begins with the prompt that was prefilled for any beginning
     of the answer, up to the mark that ends the answer."""
     answered = context_after(["A payment service for shops."])
     opened = msgspec.structs.replace(answered, messages=answered.messages[:1])
-    whole = prompt_text(build_prefill_prompt(info, answered, "", "i"))
+    whole = prompt_text(build_prefill_prompt(LARGE_MODEL, answered, "", "i"))
     for draft in ("", "A payment", "A payment service for"):
-        prefilled = prompt_text(build_prefill_prompt(info, opened, draft, "i"))
+        prefilled = prompt_text(build_prefill_prompt(LARGE_MODEL, opened, draft, "i"))
         assert whole.startswith(prefilled.removesuffix("</answer>"))

@@ -79,7 +79,7 @@ def prompts() -> dict[str, Prompt]:
         ),
         "closing": reply_prompt(Step.CLOSING, context()),
         "summary": reply_prompt(Step.SUMMARY, context()),
-        "history-summary": build_history_summary_prompt(INFO, load_bank(), context(), 2, 1),
+        "history-summary": build_history_summary_prompt(INFO, context(), 2, 1),
     }
 
 
