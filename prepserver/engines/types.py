@@ -125,7 +125,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     @property
     def few_shot(self) -> bool:
         """True if the model is known to have fewer than one billion parameters, or if its context
-        has no room for instructions. A small model follows examples better than instructions."""
+        has no room for instructions. Rules make all replies for such a model."""
         return 0 < self.parameters < 1_000_000_000 or self.context < MIN_CONTEXT
 
 

@@ -47,8 +47,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
 QUICK = Sizes(
     repetitions=1,
-    turns=6,
-    before_outgrown=3,
+    turns=3,
+    before_outgrown=2,
     context=CONTEXT // 2,
     concurrent=3,
     concurrent_turn=2,

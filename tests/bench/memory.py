@@ -1,8 +1,9 @@
 """Memory of the server and its engines after many turns in many interviews.
 
-The server is an ordinary `prep-server serve` with the starter models, each of which runs in a
-process of its own. The peer of each figure is the same process after the first tenth of the turns,
-when every buffer has been used once. Any later growth depends on the number of turns.
+The server is `prep-server serve` with the starter models, each of which runs in a process of its
+own. The language model writes the replies, as a larger one would. The peer of each figure is the
+same process after the first tenth of the turns, when every buffer has been used once. Any later
+growth depends on the number of turns.
 """
 
 import asyncio
@@ -58,7 +59,7 @@ def run(quick: bool) -> list[Row]:
             "--stt-model",
             str(SPEECH_MODEL),
         )
-        with Server(folder, *flags) as server:
+        with Server(folder, *flags, module="tests.support.instruct_server") as server:
             return asyncio.run(_run(BenchServer(server), sizes))
 
 

@@ -22,6 +22,8 @@ from tests.support.wer import wer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.models]
 
+MODELS = ("--model", "smollm2-135m-instruct", "--stt-model", "whisper-tiny.en")
+
 INTERVIEWS = 8
 
 TIMEOUT = 90.0
@@ -30,9 +32,6 @@ TIMEOUT = 90.0
 ANSWER = (
     "I moved the ledger out of the monolith with two engineers, because it was the clearest part."
 )
-
-
-MODELS = ("--model", "smollm2-135m-instruct", "--stt-model", "whisper-tiny.en")
 
 
 @pytest.fixture
@@ -98,6 +97,7 @@ def test_a_server_killed_while_it_generates_finishes_the_turn(instruct_server: S
     transcript = messages(instruct_server, key, id)
     assert transcript[1]["text"] == ANSWER
     assert transcript[2]["text"].endswith("?")
+    assert "purpose=question" in instruct_server.log, "the model wrote no question"
     command = subprocess.run(
         [
             *(sys.executable, "-m", "prepcli", "interview", "--plain"),
@@ -146,6 +146,7 @@ def test_a_killed_engine_costs_every_interview_one_retry(
             assert streamed_text(socket) == whole.text
     for id in ids:
         assert kinds(instruct_server, key, id) == ["question", "answer", "question"]
+    assert "purpose=question" in instruct_server.log, "the model wrote no question"
     assert instruct_server.request("GET", "/health/live").status == 200
 
 

@@ -104,7 +104,7 @@ def all_prompts(info: ModelInfo, context: PromptContext) -> list[Prompt]:
     return [
         build_prefill_prompt(info, context, context.messages[-1].text, "i"),
         build_decision_prompt(info, context, ("a point",)),
-        build_history_summary_prompt(info, BANK, context, len(context.messages), 1),
+        build_history_summary_prompt(info, context, len(context.messages), 1),
         *(reply for reply in replies if isinstance(reply, Prompt)),
     ]
 
