@@ -9,7 +9,7 @@ import structlog
 from msgspec import Struct
 
 from prepserver.clock import Clock
-from prepserver.engines.types import ExpectedSpeech, ModelInfo, Prompt, Transcription
+from prepserver.engines.types import ExpectedSpeech, Prompt, Transcription
 from prepserver.errors import InferenceError, PrepServerError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview.agenda import plan_agenda
@@ -127,13 +127,19 @@ async def _transcribe_recording(work: TurnWork, gateway: Gateway) -> Transcripti
 
 async def _reply(work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: Post) -> None:
     """Post the reply of the step, which streams if a model writes it."""
-    quota, source = None, Source.BANK
-    text = known_reply(work.step, work.prompt_context)
+    quota, source, context = None, Source.BANK, work.prompt_context
+    text = known_reply(work.step, context)
     if text is None:
         info = await gateway.model_info(work.call)
-        reply, source = build_reply(work.step, info, bank, work.prompt_context, work.seed)
+        reply, source = build_reply(work.step, info, bank, context, work.seed)
+        if isinstance(reply, Prompt) and (
+            summary := await summarise_history(gateway, work.call, info, context, work.seed)
+        ):
+            post(HistorySummarized(epoch=work.epoch, summary=summary))
+            context = msgspec.structs.replace(context, history_summary=summary)
+            reply, source = build_reply(work.step, info, bank, context, work.seed)
         if isinstance(reply, Prompt):
-            text, source = await _generate_reply(work, info, gateway, bank, clock, post)
+            text, source = await _generate_reply(work, reply, source, gateway, clock, post)
             quota = await gateway.quota(work.call.user)
         else:
             text = reply
@@ -143,27 +149,22 @@ async def _reply(work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, pos
 
 
 async def _generate_reply(
-    work: TurnWork, info: ModelInfo, gateway: Gateway, bank: Bank, clock: Clock, post: Post
+    work: TurnWork, prompt: Prompt, source: Source, gateway: Gateway, clock: Clock, post: Post
 ) -> tuple[str, Source]:
-    """Stream a reply and return its text and source.
+    """Stream the reply to `prompt` and return its text and source, which is `source` unless the
+    question bank supplies the reply.
 
     An attempt that fails with a retryable error or gives an unacceptable reply is repeated, up to
     `MAX_ATTEMPTS` attempts. In a question step, a spare question is returned if the last
     attempt gives an unacceptable question or a prompt exceeds the model's context. Raises
     PrepServerError if there is no reply.
     """
-    prompt_context = work.prompt_context
-    asked = prompt_context.asked_questions
-    summary = await summarise_history(gateway, work.call, info, prompt_context, work.seed)
-    if summary is not None:
-        post(HistorySummarized(epoch=work.epoch, summary=summary))
-        prompt_context = msgspec.structs.replace(prompt_context, history_summary=summary)
+    asked = work.prompt_context.asked_questions
+    prompt = msgspec.structs.replace(prompt, conversation=work.call.interview)
     for attempt in range(MAX_ATTEMPTS):
         if attempt:
             post(ReplyRestarted(epoch=work.epoch))
-        prompt, source = build_reply(work.step, info, bank, prompt_context, work.seed + attempt)
-        assert isinstance(prompt, Prompt)
-        prompt = msgspec.structs.replace(prompt, conversation=work.call.interview)
+        prompt = msgspec.structs.replace(prompt, seed=work.seed + attempt)
         streamed: list[str] = []
         try:
             async with (
@@ -189,7 +190,7 @@ async def _generate_reply(
             return text, source
         log.info("turn.reply_rejected", step=work.step, attempt=attempt)
     if work.step is Step.QUESTION:
-        for spare in spare_questions(prompt_context):
+        for spare in spare_questions(work.prompt_context):
             if is_acceptable_question(spare, asked):
                 post(ReplyRestarted(epoch=work.epoch))
                 return spare, Source.BANK
