@@ -128,6 +128,8 @@ class ErrorCode(enum.StrEnum):
     SPEECH_DOUBTFUL = "speech_doubtful"
     """The recording's words are uncertain, so it is not an answer yet. `details.text` holds the
     words that may have been said; the client sends the checked text as `user.message`."""
+    SPEECH_LANGUAGE = "speech_language"
+    """The speech model does not understand the language of the interview; type the answer."""
     NOT_HEARD = "not_heard"
     """The live transcription of the recording was stopped before it was complete."""
     BAD_AUDIO = "bad_audio"

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 from msgspec import Raw, structs
 
 from prepserver.engines.ipc.runner import EngineCall
 from prepserver.engines.types import SpeechStats
+from prepserver.engines.whisper.languages import ENGLISH
 from prepserver.engines.whisper.loader import load_transcriber
 from prepserver.engines.whisper.options import GetSpeechStats, Loaded, Transcribe, WhisperOptions
 from prepserver.engines.whisper.recording_transcriber import PendingWork, RecordingTranscriber
@@ -15,6 +17,7 @@ from prepserver.engines.whisper.span_transcriber import SpanTranscriber
 from prepserver.engines.whisper.transcriber import Transcriber
 from prepserver.engines.whisper.voice_activity import SileroDetector, VoiceActivityDetector
 from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 
 __all__ = ["WhisperEngine", "load"]
 
@@ -38,12 +41,15 @@ class WhisperEngine:
         transcriber: Transcriber,
         new_detector: Callable[[], VoiceActivityDetector] = SileroDetector,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        name: str = "Whisper",
     ) -> None:
         """Create an idle engine.
 
         `new_detector` creates a detector for one recording; `clock` returns monotonic time in
-        seconds.
+        seconds; `name` is the name of the model in messages.
         """
+        self._name = name
         self._span_transcriber = SpanTranscriber(transcriber)
         self._new_detector = new_detector
         self._clock = clock
@@ -56,12 +62,23 @@ class WhisperEngine:
                 call.complete()
             case Transcribe() as request:
                 expected = request.expected
+                self._require_language(expected.language)
                 vocabulary = _truncate_vocabulary(expected.vocabulary)
                 expected = structs.replace(expected, vocabulary=vocabulary)
                 request = structs.replace(request, expected=expected)
                 self._recordings.append(
                     RecordingTranscriber(call, request, self._new_detector(), self._clock)
                 )
+
+    def _require_language(self, language: str) -> None:
+        """Raise InferenceError (`speech_language`) if the model cannot understand the language."""
+        if language not in ("", ENGLISH) and not self._span_transcriber.multilingual:
+            raise InferenceError(
+                f"The speech model {self._name} understands only English. Type the answer, or use "
+                "the set standard for your next interview: prep models use standard",
+                code=ErrorCode.SPEECH_LANGUAGE,
+                retryable=False,
+            )
 
     def run_step(self) -> bool:
         input_remains = False
@@ -127,7 +144,9 @@ def load(options: Raw) -> tuple[Loaded, WhisperEngine]:
     Raises InferenceError, code `model_not_loaded`, if the model cannot be loaded.
     """
     decoded = msgspec.msgpack.decode(options, type=WhisperOptions)
-    return Loaded(decoded.binding), WhisperEngine(load_transcriber(decoded))
+    return Loaded(decoded.binding), WhisperEngine(
+        load_transcriber(decoded), name=Path(decoded.path).stem
+    )
 
 
 def _truncate_vocabulary(vocabulary: str) -> str:

@@ -7,6 +7,8 @@ import pytest
 
 from prepserver.engines.whisper.engine import WhisperEngine
 from prepserver.engines.whisper.languages import DETECTION_SAMPLES, LanguageEvidence
+from prepserver.errors import InferenceError
+from prepserver.wire.error_codes import ErrorCode
 from tests.server.engines.whisper.fakes import (
     FakeDetector,
     FakeTime,
@@ -118,10 +120,11 @@ def test_captions_do_not_count_twice() -> None:
     assert evidence.language == ""
 
 
-def test_an_english_only_model_says_so() -> None:
+@pytest.mark.parametrize("expected", ["", "en"])
+def test_an_english_only_model_says_so(expected: str) -> None:
     """A model without languages transcribes as English, is never asked for a language, and marks
     the transcription."""
-    speaker, transcriber = run(None, expected="de")
+    speaker, transcriber = run(None, expected=expected)
     assert (transcriber.detections, set(transcriber.used_languages)) == ([], {"en"})
     assert speaker.transcription.english_only
     assert speaker.transcription.language == "en"
@@ -136,3 +139,14 @@ def test_odd_probabilities_are_survived(probabilities: dict[str, float]) -> None
         assert evidence.weigh_span(probabilities) in probabilities
         evidence.finish_span()
         assert evidence.weigh_span(SPANISH) in SPANISH
+
+
+@pytest.mark.parametrize("language", ["de", "ja", "yue"])
+@pytest.mark.parametrize("live", [False, True])
+def test_an_english_model_refuses_another_language(language: str, live: bool) -> None:
+    """An English-only model transcribes nothing in an interview in another language, and the error
+    says what to do."""
+    with pytest.raises(InferenceError, match=r"Type the answer.*prep models use") as caught:
+        run(None, live=live, expected=language)
+    assert caught.value.code == ErrorCode.SPEECH_LANGUAGE
+    assert not caught.value.retryable

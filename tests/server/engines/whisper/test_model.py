@@ -408,6 +408,19 @@ def test_a_cancelled_recording_does_not_delay_the_next(models_dir: Path) -> None
     run(models_dir, scenario)
 
 
+def test_the_starter_refuses_another_language(models_dir: Path) -> None:
+    """The error of the starter model in a German interview names the model, and English still
+    works."""
+
+    async def scenario(model: WhisperModel) -> None:
+        with pytest.raises(InferenceError, match=r"whisper-tiny\.en understands only") as caught:
+            await model.transcribe(pcm("short-answer"), ExpectedSpeech(language="de"))
+        assert caught.value.code == ErrorCode.SPEECH_LANGUAGE
+        assert (await model.transcribe(pcm("short-answer"))).text
+
+    run(models_dir, scenario)
+
+
 # --- The alternative binding --------------------------------------------------------------------
 
 
@@ -421,7 +434,7 @@ def test_the_alternative_binding_transcribes_too(models_dir: Path) -> None:
 
     async def scenario(model: WhisperModel) -> None:
         result = await model.transcribe(
-            pcm("short-answer"), ExpectedSpeech(vocabulary="customer identifier", language="de")
+            pcm("short-answer"), ExpectedSpeech(vocabulary="customer identifier", language="en")
         )
         assert wer(REFERENCES["short-answer"], result.text) < MAX_WER, result.text
         assert 0.35 <= result.segments[0].probability <= 1
