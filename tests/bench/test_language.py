@@ -10,7 +10,7 @@ import pytest
 
 from tests.bench.models import LANGUAGE_MODEL
 
-# Under a minute on two idle cores.
+# Up to three minutes each on two busy cores.
 pytestmark = [pytest.mark.models, pytest.mark.time_limit(600)]
 
 
