@@ -1,4 +1,4 @@
-"""Limits on every test: run time, network connections and folders."""
+"""Limits on every test: run time, network connections, folders and the configuration of logs."""
 
 import faulthandler
 import os
@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+import structlog
 from platformdirs import user_data_path
 
 SPEECH = Path(__file__).parent / "speech"
@@ -135,3 +136,11 @@ def speech_dir() -> Path:
     """Return the folder of the recordings; `transcripts.tsv` contains the words of each
     recording."""
     return SPEECH
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Restore the configuration of logs, which commands replace, after each test."""
+    configuration = structlog.get_config()
+    yield
+    structlog.configure(**configuration)

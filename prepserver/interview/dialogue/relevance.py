@@ -34,14 +34,10 @@ whether which while who whom whose why will with within without would yes yet yo
 """
 
 
-@functools.cache
-def _stemmer() -> "snowballstemmer.stemmer":
-    return snowballstemmer.stemmer("english")
-
-
 @functools.lru_cache(maxsize=20_000)
 def _stem(word: str) -> str:
-    return str(_stemmer().stemWord(word))
+    # A stemmer keeps the word in its attributes, so threads must not share one.
+    return str(snowballstemmer.stemmer("english").stemWord(word))
 
 
 def split_stems(text: str) -> list[str]:
