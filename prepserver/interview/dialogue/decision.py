@@ -84,6 +84,8 @@ class Situation(Struct, frozen=True, kw_only=True):
     """Minutes until the end of the interview, or None if its length is not limited."""
     topics_left: int
     """Number of topics that were not begun yet."""
+    reserved: int = 0
+    """Number of questions, beyond the first of each topic, that are kept for later topics."""
 
     def _made(self, kind: MoveKind) -> bool:
         return any(move.kind is kind for move in self.moves)
@@ -126,9 +128,10 @@ def _follow_up(situation: Situation, intent: Intent, suggested: str) -> Move | N
 
 
 def _has_room(situation: Situation) -> bool:
-    """Return True if a follow-up leaves a question, and time, for each later topic."""
+    """Return True if a follow-up leaves the questions and the time that later topics need."""
     needed = CLOSING_MINUTES + QUESTION_MINUTES * (situation.topics_left + 1)
-    return situation.questions_left > situation.topics_left and _has_minutes(situation, needed)
+    kept = situation.topics_left + situation.reserved
+    return situation.questions_left > kept and _has_minutes(situation, needed)
 
 
 def _has_minutes(situation: Situation, minutes: float) -> bool:

@@ -121,6 +121,11 @@ _NOT_A_SKILL = frozenset(
     """.split()
 )
 
+_CLAUSE_WORDS = frozenset(
+    "with what how who whom whose why when where which that their our your his her is are".split()
+)
+"""Words that occur in clauses, and not in names of skills."""
+
 _ENGLISH = re.compile(r"\b(?:the|and|with|of|you|for|or|a)\b", re.IGNORECASE)
 _GERMAN = re.compile(
     r"\b(?:und|mit|der|die|das|von|für|sowie|oder|du|sie|ein|eine|ist|gute[ns]?|wünschenswert"
@@ -249,4 +254,5 @@ def _may_be_term(term: str) -> bool:
     words = term.split()
     if not 1 <= len(words) <= MAX_WORDS or not 2 <= len(term) <= 40:
         return False
-    return not any(word in _NOT_A_SKILL or word.lower() in _GENERIC for word in words)
+    lowered = {word.lower() for word in words}
+    return lowered.isdisjoint(_GENERIC | _CLAUSE_WORDS) and _NOT_A_SKILL.isdisjoint(words)

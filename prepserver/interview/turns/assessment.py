@@ -16,6 +16,7 @@ from prepserver.interview.dialogue.records import AssessedAnswer
 from prepserver.interview.prompts.build import build_decision_prompt
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.instruct import COVERED, OFF_TOPIC, QUESTION_BACK, points_of
+from prepserver.wire.agenda import TopicKind
 from prepserver.wire.protocol import Intent
 
 __all__ = ["assess"]
@@ -81,13 +82,20 @@ def _situation(
     ]
     if intent not in (Intent.ANSWER, Intent.DONT_KNOW):
         intent = Intent.SKIP  # the candidate stays beside the subject, so the interview goes on
+    planned = context.agenda.planned
+    opening = topic is not None and topic.topic.kind is TopicKind.OPENING
+    # The first follow-up on a topic is worth more than the second one on an earlier topic, or than
+    # one on the opening.
+    first = not opening and not any(move.kind is not MoveKind.NEXT for move in moves)
+    later = sum(each.topic.kind is TopicKind.TOPIC for each in planned)
     return Situation(
         intent=intent,
         assessment=assessed.assessment,
         moves=tuple(move for move in moves if move.kind is not MoveKind.NEXT),
         questions_left=context.spec.questions - len(context.asked_questions),
         minutes_left=minutes_left,
-        topics_left=len(context.agenda.planned),
+        topics_left=len(planned),
+        reserved=0 if first else later,
     )
 
 

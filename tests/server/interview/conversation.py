@@ -29,8 +29,11 @@ async def open_room(rooms: Rooms, **spec: Any) -> Client:
 
 async def start_reply(rooms: Rooms, **spec: Any) -> Client:
     """Create an interview, answer its first question, and return the client once the first words
-    of the next question have arrived. Each word takes time."""
-    client = await open_room(rooms, **spec)
+    of the next question have arrived. Each word takes time.
+
+    The interview has a question to spare for a follow-up on the opening, which the model writes.
+    """
+    client = await open_room(rooms, **{"questions": 7, **spec})
     await client.send(answer("I wrote a service in Python."))
     while not latest_deltas(client):
         await rooms.advance(1.0)

@@ -257,7 +257,7 @@ async def test_a_failed_turn_reports_its_error_and_can_be_retried(tmp_path: Path
     # The turn survives the first failure, which is that of the decision.
     model = CuedLanguageModel(clock, [[broken], [broken], split_words("What is it like?")])
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
-        client = await open_room(rooms)
+        client = await open_room(rooms, questions=7)
         await client.send(answer("I wrote a service in Python."))
         assert (await client.next(wire.Failure)).code == ErrorCode.INFERENCE
         truth = await request_snapshot(client)

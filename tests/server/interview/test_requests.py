@@ -81,7 +81,7 @@ async def test_not_knowing_makes_the_question_easier_once(tmp_path: Path) -> Non
     """The first "I don't know" on a topic gets the easier form of its question, the second one the
     next topic."""
     async with Rooms(tmp_path) as rooms:
-        client = await open_room(rooms, questions=6)
+        client = await open_room(rooms, questions=7)
         await client.send(answer("I don't know.", id="1"))
         await wait_until_idle(client)
         await client.send(answer("No idea, sorry.", id="2"))

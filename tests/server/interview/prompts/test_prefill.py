@@ -169,7 +169,7 @@ async def test_a_question_is_prefilled_as_soon_as_it_was_asked(tmp_path: Path) -
     clock = ManualClock()
     model = interviewer_model(clock)
     async with Rooms(tmp_path, clock=clock, language=model) as rooms:
-        client = await open_room(rooms)
+        client = await open_room(rooms, questions=7)
         first = (await request_snapshot(client)).messages[0].text
         await eventually(lambda: has_prefilled(model, first))
         await client.send(answer("Not bad."))
