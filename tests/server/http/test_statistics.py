@@ -33,7 +33,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def eve(watched: Server) -> str:
     """Return the access key of an ordinary user for whom the model has written one question."""
     key = watched.add_user("eve")
-    interview = watched.request("POST", "/api/interviews", key=key, body={"questions": 7}).body["id"]
+    interview = watched.request("POST", "/api/interviews", key=key, body={"questions": 7}).body[
+        "id"
+    ]
     with open_room(watched.room("interview", interview, watched.token(key))) as socket:
         socket.wait_for_question()
         socket.send(client_messages.UserMessage(text="I wrote a service in Python."))

@@ -1,6 +1,7 @@
 """Requests of the candidate: to repeat, to rephrase, to skip, for time, and back to the
 interviewer."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,20 @@ async def test_not_knowing_makes_the_question_easier_once(tmp_path: Path) -> Non
         assert easier.topic == first.topic
         assert easier.source is wire.Source.BANK
         assert other.topic != first.topic
+
+
+@asynchronous
+async def test_each_topic_gets_a_follow_up(tmp_path: Path) -> None:
+    """In an interview of six questions, the opening and the closing get one question, and each of
+    the two topics gets its own and a follow-up."""
+    async with Rooms(tmp_path) as rooms:
+        client = await open_room(rooms, questions=6)
+        for number in range(6):
+            await client.send(answer("I moved a service to Python.", id=f"m{number}"))
+            await wait_until_idle(client)
+        transcript = await transcript_of(client)
+    asked = Counter(m.topic for m in transcript if m.kind is MessageKind.QUESTION)
+    assert list(asked.values()) == [1, 2, 2, 1]
 
 
 @asynchronous

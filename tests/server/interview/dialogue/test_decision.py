@@ -126,6 +126,13 @@ def test_questions_and_time_limit_follow_ups(
     assert decide_move(situation) == expected
 
 
+@pytest.mark.parametrize(("questions", "expected"), [(5, CHECK), (4, NEXT), (3, NEXT)])
+def test_reserved_questions_limit_follow_ups(questions: int, expected: Move) -> None:
+    """A follow-up never takes a question that is kept for a follow-up on a later topic."""
+    situation = Situation(assessment=AVERAGE, questions_left=questions, topics_left=2, reserved=2)
+    assert decide_move(situation) == expected
+
+
 @pytest.mark.parametrize("intent", sorted(set(Intent) - {"answer", "dont_know", "skip"}))
 def test_a_request_is_no_situation(intent: Intent) -> None:
     """A message that leaves the question open cannot be followed by another question."""

@@ -8,7 +8,9 @@ import pytest
 
 from prepserver.interview.dialogue import relevance
 
-WORDS = [f"{start}{end}" for start in ("rest", "oper", "migrat") for end in ("ation", "ations", "ing")]
+WORDS = [
+    f"{start}{end}" for start in ("rest", "oper", "migrat") for end in ("ation", "ations", "ing")
+]
 
 
 @pytest.fixture
