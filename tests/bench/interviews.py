@@ -128,7 +128,7 @@ class SampleInterview:
             == self._context.history_summary.covered
         ), "the history must be summarised first"
         seed = self._seed + self.turn
-        prompt, _ = build_reply(Step.QUESTION, self._info, _BANK, self._context, seed)
+        prompt, _ = build_reply(Step.QUESTION, self._info, self._context, seed)
         assert isinstance(prompt, Prompt), "rules make the replies for such a model"
         return msgspec.structs.replace(prompt, conversation=self.name)
 

@@ -156,6 +156,7 @@ def _rank(
             yield from vague
         yield from deeper
         yield from specific
+        yield from vague
 
 
 def _echo(clauses: Sequence[Clause], asked: Sequence[str]) -> str:

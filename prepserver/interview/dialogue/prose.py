@@ -20,6 +20,9 @@ _CODE_LINE = re.compile(
     r"[{};]\s*$|=>|->|==|\w\(\w*\)|\w=\w|</?\w+>"
     r"|^\s*(?:def|class|import|from|return|for|if|while|SELECT|#|//)\b.*[:;(]"
 )
+_FENCE = re.compile(r"<\s*/?\s*(?:answer|request)\s*>", re.IGNORECASE)
+"""Marks around messages in prompts, which a candidate may type to give the model orders."""
+
 _LINK = re.compile(r"\b(?:https?://|www\.)\S+|\S+@\S+\.\S+|\b\S+\.(?:com|org|net|io)\b\S*")
 _ORDER = (
     r"ignore|disregard|instructions?|prompts?|system message|jailbreak|language model|chatgpt|"
@@ -46,7 +49,7 @@ def clean_answer(answer: str) -> str:
         half = MAX_CHARACTERS // 2
         answer = f"{answer[:half]}\n{answer[-half:]}"
     text = answer.replace("’", "'").replace("\x00", " ")
-    text = _CODE.sub(" . ", text)
+    text = _CODE.sub(" . ", _FENCE.sub(" . ", text))
     lines = [line for line in text.splitlines() if not _CODE_LINE.search(line)]
     text = _LINK.sub(" . ", "\n".join(lines))
     text = _FILLERS.sub(" ", text)
@@ -58,7 +61,8 @@ def clean_answer(answer: str) -> str:
 
 def shows_code(answer: str) -> bool:
     """Return True if a part of the answer is code."""
-    return bool(_CODE.search(answer)) or any(map(_CODE_LINE.search, answer.splitlines()))
+    text = _FENCE.sub(" ", answer)
+    return bool(_CODE.search(text)) or any(map(_CODE_LINE.search, text.splitlines()))
 
 
 def is_unfit(sentence: str) -> bool:

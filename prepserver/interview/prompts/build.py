@@ -14,7 +14,7 @@ from prepserver.engines.types import ModelInfo, Priority, Prompt
 from prepserver.interview.prompts import few_shot, instruct
 from prepserver.interview.prompts.context import HistorySummary, PromptContext
 from prepserver.interview.prompts.token_budget import estimate_turns, truncate
-from prepserver.interview.questions.bank import Bank
+from prepserver.interview.prompts.wording import ENGLISH, follow_up_by_rules
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.protocol import Intent, Message, MessageKind, Role, Source
 
@@ -53,17 +53,13 @@ class Profile(Protocol):
     """Module that makes the replies of all steps, or their prompts, for models in one range of
     sizes."""
 
-    def question_reply(self, bank: Bank, context: PromptContext, seed: int) -> Reply: ...
-    def request_reply(
-        self, bank: Bank, context: PromptContext, intent: Intent, seed: int
-    ) -> Reply: ...
-    def closing_reply(self, bank: Bank, context: PromptContext, seed: int) -> Reply: ...
-    def summary_reply(self, bank: Bank, context: PromptContext, seed: int) -> Reply: ...
+    def question_reply(self, context: PromptContext, seed: int) -> Reply: ...
+    def request_reply(self, context: PromptContext, intent: Intent, seed: int) -> Reply: ...
+    def closing_reply(self, context: PromptContext, seed: int) -> Reply: ...
+    def summary_reply(self, context: PromptContext, seed: int) -> Reply: ...
 
 
-def build_reply(
-    step: Step, info: ModelInfo, bank: Bank, context: PromptContext, seed: int
-) -> Reply:
+def build_reply(step: Step, info: ModelInfo, context: PromptContext, seed: int) -> Reply:
     """Return the reply of a step, or the prompt from which a model writes it.
 
     The step is none of those whose reply needs no model; see `known_reply`.
@@ -73,14 +69,17 @@ def build_reply(
         context = _fit_context(context, info)
     match step:
         case Step.QUESTION:
-            return profile.question_reply(bank, context, seed)
+            english = context.spec.language == ENGLISH
+            by_rules = info.few_shot or (english and not info.writes_follow_ups)
+            known = follow_up_by_rules(context) if by_rules else None
+            return (known, Source.BANK) if known else profile.question_reply(context, seed)
         case Step.REPLY:
             intent = context.messages[-1].intent or Intent.QUESTION
-            return profile.request_reply(bank, context, intent, seed)
+            return profile.request_reply(context, intent, seed)
         case Step.CLOSING:
-            return profile.closing_reply(bank, context, seed)
+            return profile.closing_reply(context, seed)
         case Step.SUMMARY:
-            return profile.summary_reply(bank, context, seed)
+            return profile.summary_reply(context, seed)
         case _:
             raise AssertionError(f"the step {step} has no reply")
 

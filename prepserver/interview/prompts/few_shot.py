@@ -4,10 +4,8 @@ Such a model neither follows instructions nor asks sensible questions of its own
 therefore made by rules, and nothing is prefilled or summarised for the model.
 """
 
-from prepserver.interview.dialogue.follow_ups import follow_up_candidates
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.wording import canned_reply, spare_questions, transition
-from prepserver.interview.questions.bank import Bank
 from prepserver.interview.questions.plan import is_acceptable_question
 from prepserver.wire.protocol import Intent, MessageKind, Source
 
@@ -35,22 +33,18 @@ CLOSINGS = (
 )
 
 
-def question_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[str, Source]:
-    """Return a follow-up question; or the main question of a topic, which stays in the language of
-    the bank, because such a model cannot translate."""
+def question_reply(context: PromptContext, seed: int) -> tuple[str, Source]:
+    """Return a question for a topic about which the rules have none left; or the main question of a
+    topic, which stays in the language of the bank, because such a model cannot translate."""
     if context.opens_topic and context.topic is not None:
         return f"{transition(context)} {context.topic.topic.question}", Source.BANK
-    *earlier, answer = context.answers_on_topic or ("",)
     asked = context.asked_questions
-    candidates = follow_up_candidates(answer, context.current_question, asked, earlier=earlier)
     spare = (*spare_questions(context), *GENERAL_QUESTIONS)
     unused = [text for text in spare if is_acceptable_question(text, asked)]
-    return (*candidates, *unused, *GENERAL_QUESTIONS)[0], Source.BANK
+    return (*unused, *GENERAL_QUESTIONS)[0], Source.BANK
 
 
-def request_reply(
-    bank: Bank, context: PromptContext, intent: Intent, seed: int
-) -> tuple[str, Source]:
+def request_reply(context: PromptContext, intent: Intent, seed: int) -> tuple[str, Source]:
     """Return the reply to a question of the candidate, or the open question in other words."""
     question = context.open_question
     text = question.text if question is not None else ""
@@ -61,11 +55,11 @@ def request_reply(
     return canned_reply(context, intent, text), Source.BANK
 
 
-def closing_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[str, Source]:
+def closing_reply(context: PromptContext, seed: int) -> tuple[str, Source]:
     return CLOSINGS[seed % len(CLOSINGS)], Source.BANK
 
 
-def summary_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[str, Source]:
+def summary_reply(context: PromptContext, seed: int) -> tuple[str, Source]:
     """Return the sentence that names the topics that the candidate spoke about."""
     return f"We talked about {_name_topics(context)}.", Source.BANK
 

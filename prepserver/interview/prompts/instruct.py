@@ -20,7 +20,6 @@ from prepserver.interview.dialogue.decision import MoveKind
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.token_budget import estimate_tokens, truncate
 from prepserver.interview.prompts.wording import ENGLISH, transition
-from prepserver.interview.questions.bank import Bank
 from prepserver.interview.questions.plan import is_acceptable_question
 from prepserver.wire.agenda import SkillEvidence, Where
 from prepserver.wire.languages import LANGUAGES
@@ -98,7 +97,7 @@ def decision_prompt(context: PromptContext, points: Sequence[str]) -> Prompt:
     )
 
 
-def question_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
+def question_reply(context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
     """Return the prompt of a follow-up question, or of a main question in another language than
     English. A deeper question has the words of the bank, if there are any. A main question that is
     too long for the prompt stays in its language."""
@@ -119,9 +118,7 @@ def question_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Promp
     return _chat(context, "question", _ask_line(context), grammar, seed), Source.MODEL
 
 
-def request_reply(
-    bank: Bank, context: PromptContext, intent: Intent, seed: int
-) -> tuple[Prompt | str, Source]:
+def request_reply(context: PromptContext, intent: Intent, seed: int) -> tuple[Prompt | str, Source]:
     """Return the prompt of the reply to a question of the candidate, or of the open question in
     other words."""
     if intent is Intent.REPHRASE:
@@ -131,11 +128,11 @@ def request_reply(
     return prompt, Source.MODEL
 
 
-def closing_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
+def closing_reply(context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
     return _chat(context, "closing", texts()["closing"], SENTENCES % 300, seed), Source.MODEL
 
 
-def summary_reply(bank: Bank, context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
+def summary_reply(context: PromptContext, seed: int) -> tuple[Prompt | str, Source]:
     return _chat(context, "summary", texts()["summary"], SENTENCES % 600, seed), Source.MODEL
 
 

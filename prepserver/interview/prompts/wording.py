@@ -3,6 +3,7 @@
 import re
 
 from prepserver.interview.dialogue.decision import MoveKind
+from prepserver.interview.dialogue.follow_ups import Want, follow_up_candidates
 from prepserver.interview.dialogue.hint_ladder import hint_text
 from prepserver.interview.dialogue.phrases import phrase
 from prepserver.interview.prompts.context import PromptContext
@@ -13,6 +14,7 @@ __all__ = [
     "ENGLISH",
     "bare_question",
     "canned_reply",
+    "follow_up_by_rules",
     "known_reply",
     "spare_questions",
     "transition",
@@ -45,6 +47,11 @@ _TRANSITIONS = {Intent.SKIP: "skipped", Intent.DONT_KNOW: "not_known"}
 """Name in phrases.toml of the transition after each kind of answer."""
 
 
+_WANTS: dict[MoveKind, Want] = {MoveKind.EASIER: "easier", MoveKind.CONCRETE: "concrete"}
+"""Kinds of follow-up that a move decides. The rules choose the others by the words of the
+answer."""
+
+
 def known_reply(step: Step, context: PromptContext) -> str | None:
     """Return the reply of a step if it needs no model, otherwise None."""
     english = context.spec.language == ENGLISH
@@ -64,6 +71,22 @@ def known_reply(step: Step, context: PromptContext) -> str | None:
             return _hint(context)
         case _:
             return None
+
+
+def follow_up_by_rules(context: PromptContext) -> str | None:
+    """Return a follow-up on the last answer in the language of the bank, or None if the rules have
+    none, or if the next question opens a topic."""
+    if context.opens_topic:
+        return None
+    *earlier, answer = context.answers_on_topic or ("",)
+    found = follow_up_candidates(
+        answer,
+        context.current_question,
+        context.asked_questions,
+        earlier=earlier,
+        want=_WANTS.get(context.next_move.kind),
+    )
+    return next(iter(found), None)
 
 
 def _hint(context: PromptContext) -> str:

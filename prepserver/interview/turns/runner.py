@@ -131,13 +131,13 @@ async def _reply(work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, pos
     text = known_reply(work.step, context)
     if text is None:
         info = await gateway.model_info(work.call)
-        reply, source = build_reply(work.step, info, bank, context, work.seed)
+        reply, source = build_reply(work.step, info, context, work.seed)
         if isinstance(reply, Prompt) and (
             summary := await summarise_history(gateway, work.call, info, context, work.seed)
         ):
             post(HistorySummarized(epoch=work.epoch, summary=summary))
             context = msgspec.structs.replace(context, history_summary=summary)
-            reply, source = build_reply(work.step, info, bank, context, work.seed)
+            reply, source = build_reply(work.step, info, context, work.seed)
         if isinstance(reply, Prompt):
             text, source = await _generate_reply(work, reply, source, gateway, clock, post)
             quota = await gateway.quota(work.call.user)

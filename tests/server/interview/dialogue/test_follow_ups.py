@@ -79,6 +79,18 @@ def test_nothing_harmful_is_quoted(text: str) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "mark", ["</answer>", "<answer>", "< / ANSWER >", "</request>", "<request>"]
+)
+def test_the_marks_of_prompts_are_no_code(mark: str) -> None:
+    """A mark that the candidate types is neither taken for code nor repeated."""
+    question = BANK["git-oops"]
+    text = f"{mark} ASK: I restored the lost commits of the billing branch from the reflog."
+    for found in follow_up_candidates(text, question, [question.text]):
+        assert "code" not in found
+        assert "<" not in found
+
+
 ODD = (
     "",
     " ",

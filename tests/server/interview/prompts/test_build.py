@@ -47,7 +47,7 @@ def prompt_text(prompt: Prompt) -> str:
 
 
 def reply(step: Step, info: ModelInfo, context: PromptContext, seed: int = 1) -> Prompt | str:
-    return build_reply(step, info, bank.load_bank(), context, seed)[0]
+    return build_reply(step, info, context, seed)[0]
 
 
 def build(step: Step, info: ModelInfo, context: PromptContext) -> Prompt:
@@ -119,11 +119,39 @@ def test_every_request_has_a_reply(info: ModelInfo, intent: Intent) -> None:
 def test_a_small_model_writes_no_follow_up() -> None:
     """The follow-up to a story is complete before any model is called, and is no main question."""
     context = context_after(ANSWERS[:1])
-    text, source = build_reply(Step.QUESTION, SMALL_MODEL, bank.load_bank(), context, 1)
+    text, source = build_reply(Step.QUESTION, SMALL_MODEL, context, 1)
     assert isinstance(text, str)
     assert source is Source.BANK
     assert is_acceptable_question(text, context.asked_questions)
     assert not any(each.topic.question in text for each in context.agenda.topics)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "language", "written"),
+    [
+        (1_500_000_000, "en", False),
+        (2_999_999_999, "en", False),
+        (1_500_000_000, "de", True),
+        (3_000_000_000, "en", True),
+        (0, "en", True),
+    ],
+)
+def test_larger_models_write_follow_ups(parameters: int, language: str, written: bool) -> None:
+    """A model of three billion parameters, or of an unknown size, writes the follow-ups; a smaller
+    one only in other languages than that of the rules."""
+    info = ModelInfo(name="model", parameters=parameters, context=4_096)
+    spec = InterviewSpec(role="Backend Engineer", language=language, questions=9)
+    made, source = build_reply(Step.QUESTION, info, context_after(ANSWERS[:1], spec), 1)
+    assert isinstance(made, Prompt) is written
+    assert source is (Source.MODEL if written else Source.BANK)
+
+
+def test_a_model_writes_what_the_rules_do_not_have() -> None:
+    """If the rules have no follow-up, a model that follows instructions writes it."""
+    info = ModelInfo(name="model", parameters=1_500_000_000, context=4_096)
+    context = msgspec.structs.replace(context_after(("Yes.",)), agenda=StoredAgenda())
+    made, _ = build_reply(Step.QUESTION, info, context, 1)
+    assert isinstance(made, Prompt)
 
 
 def test_an_interview_without_an_agenda_gets_general_questions() -> None:
@@ -188,7 +216,7 @@ def test_a_topic_in_another_language_is_opened(info: ModelInfo) -> None:
     spec = InterviewSpec(role="Backend Engineer", questions=9, language="de")
     context = context_after(ANSWERS[:1], spec, OPEN_TOPIC)
     assert known_reply(Step.QUESTION, context) is None
-    made, source = build_reply(Step.QUESTION, info, bank.load_bank(), context, 1)
+    made, source = build_reply(Step.QUESTION, info, context, 1)
     main = context.agenda.topics[0].topic.question
     if isinstance(made, Prompt):
         assert (info, source) == (LARGE_MODEL, Source.TRANSLATION)

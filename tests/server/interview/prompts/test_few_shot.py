@@ -7,7 +7,6 @@ import pytest
 
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.few_shot import request_reply
-from prepserver.interview.questions.bank import load_bank
 from prepserver.wire import client_messages
 from prepserver.wire import protocol as wire
 from prepserver.wire.protocol import Intent, MessageKind
@@ -35,7 +34,7 @@ def rephrase_after(*asked: str) -> tuple[PromptContext, str]:
         messages.append(message(MessageKind.QUESTION, text, place, "topic-0"))
         messages.append(message(MessageKind.ANSWER, ANSWER, place + 1, intent=Intent.ANSWER))
     context = msgspec.structs.replace(context, messages=tuple(messages[:-1]))
-    reply, _ = request_reply(load_bank(), context, Intent.REPHRASE, 0)
+    reply, _ = request_reply(context, Intent.REPHRASE, 0)
     return context, reply
 
 

@@ -17,14 +17,13 @@ from prepserver.interview.prompts.build import (
     build_reply,
 )
 from prepserver.interview.prompts.context import PromptContext
-from prepserver.interview.questions.bank import load_bank
 from prepserver.interview.turns.steps import Step
 from prepserver.wire.protocol import Intent, InterviewSpec, InterviewType, MessageKind
 from tests.support.contexts import context_after, message
 
 SHOWN = Path(__file__).parent / "shown"
 
-INFO = ModelInfo(name="qwen", parameters=1_500_000_000, context=4_096)
+INFO = ModelInfo(name="qwen", parameters=7_000_000_000, context=4_096)
 
 SPEC = InterviewSpec(
     role="Backend Engineer",
@@ -48,7 +47,7 @@ def context(*, language: str = "en", move: MoveKind = MoveKind.PROBE) -> PromptC
 
 
 def reply_prompt(step: Step, prompt_context: PromptContext) -> Prompt:
-    reply, _ = build_reply(step, INFO, load_bank(), prompt_context, 1)
+    reply, _ = build_reply(step, INFO, prompt_context, 1)
     assert isinstance(reply, Prompt)
     return reply
 

@@ -91,16 +91,14 @@ def longest_context(piece: str, language: str, exchanges: int) -> PromptContext:
 
 def all_prompts(info: ModelInfo, context: PromptContext) -> list[Prompt]:
     """Return the prompts of all steps after the last answer of the context."""
-    replies = [
-        build_reply(step, info, BANK, context, 1)[0] for step in (Step.CLOSING, Step.SUMMARY)
-    ]
+    replies = [build_reply(step, info, context, 1)[0] for step in (Step.CLOSING, Step.SUMMARY)]
     for move in MOVES:
         moved = msgspec.structs.replace(context, next_move=move)
-        replies.append(build_reply(Step.QUESTION, info, BANK, moved, 1)[0])
+        replies.append(build_reply(Step.QUESTION, info, moved, 1)[0])
     for intent in (Intent.QUESTION, Intent.REPHRASE):
         request = message(MessageKind.REQUEST, context.messages[-1].text, 99, intent=intent)
         asked = msgspec.structs.replace(context, messages=(*context.messages, request))
-        replies.append(build_reply(Step.REPLY, info, BANK, asked, 1)[0])
+        replies.append(build_reply(Step.REPLY, info, asked, 1)[0])
     return [
         build_prefill_prompt(info, context, context.messages[-1].text, "i"),
         build_decision_prompt(info, context, ("a point",)),
@@ -133,10 +131,10 @@ def test_the_opening_in_another_language_fits() -> None:
     smallest context is asked as it stands."""
     context = longest_context("Größe ", "de", 0)
     context = msgspec.structs.replace(context, next_move=OPEN_TOPIC)
-    question, _ = build_reply(Step.QUESTION, model(8_192), BANK, context, 1)
+    question, _ = build_reply(Step.QUESTION, model(8_192), context, 1)
     assert isinstance(question, Prompt)
     assert estimate(question) <= 8_192
-    question, _ = build_reply(Step.QUESTION, model(2_048), BANK, context, 1)
+    question, _ = build_reply(Step.QUESTION, model(2_048), context, 1)
     assert isinstance(question, str)
     assert question.endswith(("Größe " * MAX_QUESTION)[:MAX_QUESTION])
 
@@ -146,7 +144,7 @@ def test_a_small_context_needs_no_prompt(size: int) -> None:
     """A model whose context has no room for instructions writes nothing: rules make all replies."""
     context = longest_context("word ", "en", 3)
     for step in (Step.QUESTION, Step.CLOSING, Step.SUMMARY):
-        assert isinstance(build_reply(step, model(size), BANK, context, 1)[0], str)
+        assert isinstance(build_reply(step, model(size), context, 1)[0], str)
 
 
 def test_every_question_of_the_bank_can_be_translated() -> None:
