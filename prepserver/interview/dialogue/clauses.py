@@ -27,6 +27,12 @@ class Tense(enum.StrEnum):
     """The clause tells what the candidate does in general."""
 
 
+MAX_BARE = 3
+"""Maximum number of words of a clause that says nothing if its last word stands for another."""
+
+_BARE_ENDS = frozenset("it that them these this those one ones out so there things".split())
+
+
 class Clause(Struct, frozen=True, kw_only=True):
     """Action of the candidate."""
 
@@ -204,6 +210,7 @@ def _parse_clause(subject: re.Match[str], rest: str, aside: bool) -> Clause | No
         end > len(body)
         or body[1].lower() in _UNREADABLE
         or (body[1].lower() in _CUT_BEFORE and body[2].lower() in _UNREADABLE)
+        or (len(body) <= MAX_BARE and body[-1].lower() in _BARE_ENDS)
         or "never" in lead
         or (verb in _NEEDS_CONTENT and words[index + end : index + end + 1] != ["."])
     )

@@ -131,6 +131,22 @@ def test_a_huge_answer_is_read_in_time(part: str) -> None:
     assert time.process_time() - started < 1.0
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "First I would find out why the values are missing in that column of the survey.",
+        "I changed the ones that mattered to our customers in the release after that.",
+        "I fixed it with a colleague from the other team before the end of the week.",
+        "In the end I sorted them out with the help of the two people who knew the file.",
+    ],
+)
+def test_a_clause_that_says_nothing_is_not_repeated(said: str) -> None:
+    """No candidate restates an action whose object is only in the words around it."""
+    question = BANK["git-oops"]
+    for found in follow_up_candidates(said, question, [question.text]):
+        assert not re.search(r"\b(?:find out|changed the ones|fixed it|sorted them)\b\.", found)
+
+
 def test_innocent_words_are_no_orders() -> None:
     """An answer with words that orders contain is not taken for an attempt to give orders."""
     question = BANK["git-oops"]
