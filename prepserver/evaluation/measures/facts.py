@@ -22,10 +22,10 @@ _NAME = re.compile(r"(?<![.!?:\n] )(?<!^)\b[A-Z][\w'’-]*[A-Za-z]\b", re.M)
 
 def unsaid_facts(record: InterviewRecord) -> Iterator[Case]:
     """Judge the closing and the summary's own sentences: each fails if it holds a name, a number or
-    a skill that no answer contains. The role and the company may be named."""
-    answers = " ".join(message.text for message in record.of_kind(MessageKind.ANSWER))
-    said = fold_text(f"{answers} {record.role} {record.company}")
-    skills = set(load_bank().find_skills(f"{answers}\n{record.role}"))
+    a skill that no question and no answer contains. The role and the company may be named."""
+    conversation = record.of_kind(MessageKind.QUESTION, MessageKind.ANSWER)
+    spoken = "\n".join([record.role, record.company, *(message.text for message in conversation)])
+    said, skills = fold_text(spoken), set(load_bank().find_skills(spoken))
     for message in record.of_kind(MessageKind.CLOSING, MessageKind.SUMMARY):
         text = own_words(message.text)
         facts = [match[0].rstrip(".,") for match in _NUMBER.finditer(text)]

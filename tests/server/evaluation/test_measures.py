@@ -312,13 +312,14 @@ def test_a_question_on_another_topic_is_no_follow_up() -> None:
         ("You worked at Fernway with dual writes.", True),
         ("You have experience with Kubernetes.", True),
         ("You applied as Backend Engineer.", False),
+        ("We talked about generators in Python.", False),
     ],
 )
 def test_a_fact_that_nobody_said_fails(sentence: str, unsaid: bool) -> None:
-    """Names, numbers and skills in the summary must occur in an answer."""
+    """Names, numbers and skills in the summary must occur in a question or an answer."""
     summary = f"## Summary\n\n{sentence}\n\n- Questions answered: 5 of 5\n\n> {STORY}"
     said: list[Said] = [
-        (QUESTION, "Why this job?"),
+        (QUESTION, "When do you write a generator in Python?"),
         (ANSWER, STORY),
         (MessageKind.SUMMARY, summary),
     ]
