@@ -29,7 +29,8 @@ def unsaid_facts(record: InterviewRecord) -> Iterator[Case]:
     for message in record.of_kind(MessageKind.CLOSING, MessageKind.SUMMARY):
         text = own_words(message.text)
         facts = [match[0].rstrip(".,") for match in _NUMBER.finditer(text)]
-        facts += [match[0] for match in _NAME.finditer(text) if match[0] != "I"]
+        names = (re.sub(r"['’]s$", "", match[0]) for match in _NAME.finditer(text))
+        facts += [name for name in names if name != "I"]
         unsaid = [fact for fact in facts if fold_text(fact) not in said]
         unsaid += [skill for skill in load_bank().find_skills(text) if skill not in skills]
         yield Case(f"{', '.join(unsaid)} | {text}" if unsaid else text, bool(unsaid))

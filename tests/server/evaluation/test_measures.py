@@ -313,6 +313,7 @@ def test_a_question_on_another_topic_is_no_follow_up() -> None:
         ("You have experience with Kubernetes.", True),
         ("You applied as Backend Engineer.", False),
         ("We talked about generators in Python.", False),
+        ("We talked about Python's generators.", False),
     ],
 )
 def test_a_fact_that_nobody_said_fails(sentence: str, unsaid: bool) -> None:
