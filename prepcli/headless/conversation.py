@@ -8,6 +8,7 @@ import uuid
 import msgspec
 from msgspec.structs import replace
 
+from prepcli.client.notes import language_note
 from prepcli.client.options import SessionOptions
 from prepcli.client.rest import ALLOWANCE_CODES, rate_limited_error
 from prepcli.client.room import Room
@@ -34,6 +35,7 @@ from prepcli.headless.answers import Answer, AnswerQueue, RecordedAnswer, TypedA
 from prepcli.headless.commands import take_answer
 from prepcli.headless.output import Output
 from prepcli.headless.review import AgendaReview
+from prepcli.headless.streams import print_note
 from prepserver.wire.client_messages import (
     GetAllMessages,
     HintRequest,
@@ -73,7 +75,10 @@ async def choose_interview(session: Session, options: SessionOptions) -> str:
         if not unfinished:
             raise UsageError("You have no unfinished interview. To start one: prep interview")
         return max(unfinished, key=lambda interview: interview.updated_at).id
-    return (await session.rest.create_interview(options.spec)).id
+    interview = await session.rest.create_interview(options.spec)
+    if (note := language_note(options.spec, interview)) is not None:
+        print_note(note)
+    return interview.id
 
 
 class _NoAnswers(Exception):

@@ -11,6 +11,7 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from prepcli.audio.capture import record_microphone
+from prepcli.client.notes import language_note
 from prepcli.client.options import SessionOptions
 from prepcli.client.session import Session
 from prepcli.client.signals import run_until_signal
@@ -105,7 +106,10 @@ class PrepApp(TypeAheadApp):
                 interview_id = last_unfinished(await session.rest.list_interviews())
             elif self._begin:
                 report("Preparing the interview…")
-                interview_id = (await session.rest.create_interview(self._spec)).id
+                interview = await session.rest.create_interview(self._spec)
+                interview_id = interview.id
+                if (note := language_note(self._spec, interview)) is not None:
+                    self.notify(note, severity="warning")
         except PrepError as error:
             self.post_message(StartupFailed(error))
         else:

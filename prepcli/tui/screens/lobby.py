@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.widgets import Footer, OptionList, Static
 
 from prepcli import paths
+from prepcli.client.notes import language_note
 from prepcli.drafts import Draft, DraftStore
 from prepcli.errors import PrepError
 from prepcli.terminal_text import one_line
@@ -145,6 +146,8 @@ class LobbyScreen(RoomScreen):
             with app.hold_keys():
                 interview = await self.session.rest.create_interview(spec)
                 self.open_interview(interview.id)
+                if (note := language_note(spec, interview)) is not None:
+                    app.notify(note, severity="warning")
         except PrepError as error:
             self._spec = spec
             self.show_warning(str(error))
