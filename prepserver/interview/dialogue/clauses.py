@@ -73,6 +73,14 @@ _STATES = frozenset(
 )
 """Past forms that tell a story but are no action, or start a clause of their own."""
 
+_PARTICIPLES = frozenset(
+    """
+    been begun blown broken chosen done drawn driven eaten fallen flown forgotten given gone gotten
+    grown hidden known ridden risen seen shown spoken sung sunk taken thrown woken worn written
+    """.split()
+)
+"""Forms after "had" that are no past forms themselves."""
+
 _NOT_PAST = frozenset(
     """
     bleed breed embed exceed feed heed indeed need proceed seed shed speed succeed weed
@@ -196,7 +204,7 @@ def _parse_clause(subject: re.Match[str], rest: str, aside: bool) -> Clause | No
     verb = words[index].lower()
     past = verb in _IRREGULAR or _is_regular_past(verb)
     if tense is Tense.CONDITIONAL:
-        if _is_regular_past(verb) or verb in _IRREGULAR - _UNCHANGED:
+        if _is_regular_past(verb) or verb in (_IRREGULAR | _PARTICIPLES) - _UNCHANGED:
             return None  # "I'd moved" is "I had moved"
     elif past:
         tense = Tense.PAST
@@ -211,6 +219,7 @@ def _parse_clause(subject: re.Match[str], rest: str, aside: bool) -> Clause | No
         or body[1].lower() in _UNREADABLE
         or (body[1].lower() in _CUT_BEFORE and body[2].lower() in _UNREADABLE)
         or (len(body) <= MAX_BARE and body[-1].lower() in _BARE_ENDS)
+        or body[1].lower() == "sure"
         or "never" in lead
         or (verb in _NEEDS_CONTENT and words[index + end : index + end + 1] != ["."])
     )

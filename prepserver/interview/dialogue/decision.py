@@ -28,7 +28,7 @@ from msgspec import Struct
 from prepserver.interview.dialogue.coverage import Assessment
 from prepserver.wire.protocol import Intent
 
-__all__ = ["Move", "MoveKind", "Situation", "decide_move"]
+__all__ = ["PROBES", "Move", "MoveKind", "Situation", "decide_move"]
 
 MAX_PROBES = 2
 """Maximum number of probes on one topic."""

@@ -156,7 +156,8 @@ def _rank(
             yield from vague
         yield from deeper
         yield from specific
-        yield from vague
+        if not tells_story(whole):
+            yield from vague
 
 
 def _echo(clauses: Sequence[Clause], asked: Sequence[str]) -> str:

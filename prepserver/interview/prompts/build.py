@@ -19,6 +19,7 @@ from prepserver.interview.turns.steps import Step
 from prepserver.wire.protocol import Intent, Message, MessageKind, Role, Source
 
 __all__ = [
+    "asks_by_rules",
     "build_decision_prompt",
     "build_history_summary_prompt",
     "build_prefill_prompt",
@@ -69,9 +70,7 @@ def build_reply(step: Step, info: ModelInfo, context: PromptContext, seed: int) 
         context = _fit_context(context, info)
     match step:
         case Step.QUESTION:
-            english = context.spec.language == ENGLISH
-            by_rules = info.few_shot or (english and not info.writes_follow_ups)
-            known = follow_up_by_rules(context) if by_rules else None
+            known = follow_up_by_rules(context) if asks_by_rules(info, context) else None
             return (known, Source.BANK) if known else profile.question_reply(context, seed)
         case Step.REPLY:
             intent = context.messages[-1].intent or Intent.QUESTION
@@ -82,6 +81,12 @@ def build_reply(step: Step, info: ModelInfo, context: PromptContext, seed: int) 
             return profile.summary_reply(context, seed)
         case _:
             raise AssertionError(f"the step {step} has no reply")
+
+
+def asks_by_rules(info: ModelInfo, context: PromptContext) -> bool:
+    """Return True if rules rather than the model make the follow-up questions of the interview."""
+    english = context.spec.language == ENGLISH
+    return info.few_shot or (english and not info.writes_follow_ups)
 
 
 def build_decision_prompt(info: ModelInfo, context: PromptContext, points: Sequence[str]) -> Prompt:

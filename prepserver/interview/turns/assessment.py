@@ -7,15 +7,16 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from prepserver.engines.types import TextDelta, Usage
+from prepserver.engines.types import ModelInfo, TextDelta, Usage
 from prepserver.errors import InferenceError
 from prepserver.gateway.gateway import Call, Gateway
 from prepserver.interview.dialogue.coverage import assess_answer
-from prepserver.interview.dialogue.decision import Move, MoveKind, Situation, decide_move
+from prepserver.interview.dialogue.decision import PROBES, Move, MoveKind, Situation, decide_move
 from prepserver.interview.dialogue.records import AssessedAnswer
-from prepserver.interview.prompts.build import build_decision_prompt
+from prepserver.interview.prompts.build import asks_by_rules, build_decision_prompt
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.instruct import COVERED, OFF_TOPIC, QUESTION_BACK, points_of
+from prepserver.interview.prompts.wording import follow_up_by_rules
 from prepserver.wire.agenda import TopicKind
 from prepserver.wire.protocol import Intent
 
@@ -58,17 +59,29 @@ async def assess(
     assessment = await asyncio.to_thread(assess_answer, text, points, given)
     assessed = AssessedAnswer(intent=answer.intent or Intent.ANSWER, assessment=assessment)
     situation = _situation(context, assessed, minutes_left)
-    move = decide_move(situation)
+    info = await _model_info(gateway, call)
+    move = _or_next(info, context, decide_move(situation))
     if move.kind is not MoveKind.PROBE and answer.intent is not None:
         return assessed, move
-    opinion = await _ask_model(gateway, call, context, points)
+    opinion = None if info is None else await _ask_model(gateway, call, info, context, points)
     if opinion is None:
         return assessed, move
     if opinion.intent is not Intent.ANSWER:
         return msgspec.structs.replace(assessed, intent=opinion.intent), move
     if move.kind is MoveKind.PROBE and opinion.complete:
-        return assessed, Move(MoveKind.DEEPER)
-    return assessed, decide_move(situation, opinion.missing)
+        return assessed, _or_next(info, context, Move(MoveKind.DEEPER))
+    return assessed, _or_next(info, context, decide_move(situation, opinion.missing))
+
+
+def _or_next(info: ModelInfo | None, context: PromptContext, move: Move) -> Move:
+    """Return `move`, or the move to the next topic if rules make the follow-ups and have none: the
+    next topic is worth more than a question that fits every answer."""
+    if info is None or not context.agenda.planned or move.kind not in PROBES:
+        return move
+    moved = msgspec.structs.replace(context, next_move=move)
+    if asks_by_rules(info, context) and follow_up_by_rules(moved) is None:
+        return Move(MoveKind.NEXT)
+    return move
 
 
 def _situation(
@@ -99,14 +112,22 @@ def _situation(
     )
 
 
-async def _ask_model(
-    gateway: Gateway, call: Call, context: PromptContext, points: tuple[str, ...]
-) -> _Opinion | None:
-    """Return the model's opinion about the last answer, or None if no model can give one."""
+async def _model_info(gateway: Gateway, call: Call) -> ModelInfo | None:
+    """Return what is known about the model, or None if it does not run."""
     try:
-        info = await gateway.model_info(call)
-        if info.few_shot:
-            return None
+        return await gateway.model_info(call)
+    except InferenceError as error:
+        log.warning("turn.no_model", interview=call.interview, code=error.code)
+        return None
+
+
+async def _ask_model(
+    gateway: Gateway, call: Call, info: ModelInfo, context: PromptContext, points: tuple[str, ...]
+) -> _Opinion | None:
+    """Return the model's opinion about the last answer, or None if it cannot give one."""
+    if info.few_shot:
+        return None
+    try:
         prompt = build_decision_prompt(info, context, points)
         prompt = msgspec.structs.replace(prompt, conversation=call.interview)
         chosen, probabilities = "", {}

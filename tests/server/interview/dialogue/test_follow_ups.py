@@ -147,6 +147,26 @@ def test_a_clause_that_says_nothing_is_not_repeated(said: str) -> None:
         assert not re.search(r"\b(?:find out|changed the ones|fixed it|sorted them)\b\.", found)
 
 
+@pytest.mark.parametrize("verb", ["begun", "gone", "written", "seen", "chosen", "done"])
+def test_what_had_been_done_is_no_proposal(verb: str) -> None:
+    """ "I'd begun" is read as "I had begun", not as "I would begun"."""
+    question = BANK["git-oops"]
+    text = f"Well, I'd {verb} a pilot with another vendor for one department, and they knew that."
+    for found in follow_up_candidates(text, question, [question.text]):
+        assert f"would {verb}" not in found
+
+
+def test_a_story_is_not_asked_for_again() -> None:
+    """After a story, the form of the question that asks for one is no candidate."""
+    question = BANK["git-oops"]
+    asked = [question.text, question.harder]
+    story = "I restored the branch from the reflog, and we wrote a short guide for the team."
+    told = follow_up_candidates("We did that last year.", question, asked, earlier=[story])
+    general = follow_up_candidates("It depends on the case.", question, asked)
+    assert not any(question.vague in found for found in told)
+    assert any(question.vague in found for found in general)
+
+
 def test_innocent_words_are_no_orders() -> None:
     """An answer with words that orders contain is not taken for an attempt to give orders."""
     question = BANK["git-oops"]
