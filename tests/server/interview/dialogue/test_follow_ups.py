@@ -160,7 +160,10 @@ def test_a_story_is_not_asked_for_again() -> None:
     """After a story, the form of the question that asks for one is no candidate."""
     question = BANK["git-oops"]
     asked = [question.text, question.harder]
-    story = "I restored the branch from the reflog, and we wrote a short guide for the team."
+    story = (
+        "I had thrown away the billing branch with a hard reset on a Friday. I restored it from "
+        "the reflog within ten minutes, and on Monday we wrote a short guide for the team."
+    )
     told = follow_up_candidates("We did that last year.", question, asked, earlier=[story])
     general = follow_up_candidates("It depends on the case.", question, asked)
     assert not any(question.vague in found for found in told)
