@@ -59,7 +59,7 @@ def eventually(poll: Callable[[], Any]) -> Any:
 
 
 def create_interview(server: Server, key: str, **spec: Any) -> str:
-    spec = {"role": "Backend Engineer", "type": "technical", "questions": 3, **spec}
+    spec = {"role": "Backend Engineer", "type": "technical", "questions": 7, **spec}
     reply = server.request("POST", "/api/interviews", key=key, body=spec)
     assert reply.status == 201
     return str(reply.body["id"])

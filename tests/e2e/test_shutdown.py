@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.e2e
 
 STOP_TIMEOUT = 10.0
 """Maximum number of seconds from SIGTERM until the server exits."""
+ANSWERS_TIMEOUT = 40.0
+"""Maximum number of seconds from a restart until the candidates have given a few answers."""
 RECONNECT_TIMEOUT = 3.0
 """Maximum number of seconds from the server's restart until all clients have reconnected."""
 
@@ -35,10 +38,12 @@ async def test_acknowledged_messages_survive_restarts(tmp_path: Path) -> None:
     and each acknowledged message is stored once and in order."""
     with ForkedServer(tmp_path, "--rate-limit", "0", "--scripted-delay", "0.01") as server:
         keys = [server.add_user(f"candidate {number}") for number in range(12)]
-        stop = asyncio.Event()
+        stop, received = asyncio.Event(), asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
             candidates = [
-                await stack.enter_async_context(Candidate(server.url, key, seed=number))
+                await stack.enter_async_context(
+                    Candidate(server.url, key, seed=number, on_event=received.set)
+                )
                 for number, key in enumerate(keys)
             ]
             async with asyncio.TaskGroup() as group:
@@ -48,14 +53,30 @@ async def test_acknowledged_messages_survive_restarts(tmp_path: Path) -> None:
                 for _ in range(5):
                     assert await asyncio.to_thread(server.terminate, limit=STOP_TIMEOUT) == 0
                     await asyncio.to_thread(server.start)
-                    await asyncio.sleep(2.5)
+                    await wait_for_answers(candidates, received, 7)
                 stop.set()
             await check_acknowledged(server, dict(zip(keys, candidates, strict=True)))
         assert server.terminate(limit=STOP_TIMEOUT) == 0
         check_all_ended(server)
-        assert sum(len(p.answers) for one in candidates for p in one.acknowledged.values()) > 30
+        assert count_answers(candidates) > 30
         assert "Traceback" not in server.log
         assert "level=error" not in server.log
+
+
+async def wait_for_answers(
+    candidates: Sequence[Candidate], received: asyncio.Event, count: int
+) -> None:
+    """Wait until the candidates have given `count` more answers; `received` is set at each event of
+    their rooms."""
+    wanted = count_answers(candidates) + count
+    async with asyncio.timeout(ANSWERS_TIMEOUT):
+        while count_answers(candidates) < wanted:
+            received.clear()
+            await received.wait()
+
+
+def count_answers(candidates: Sequence[Candidate]) -> int:
+    return sum(len(each.answers) for one in candidates for each in one.acknowledged.values())
 
 
 @asynchronous

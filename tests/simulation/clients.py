@@ -45,6 +45,10 @@ from tests.support.clock import ManualClock
 __all__ = ["SentItem", "SimulatedClient"]
 
 
+LONG = " They wait until a worker is free." * 60
+"""End of long answers."""
+
+
 class SentItem(Struct):
     """Message or recording that a client sent, with its outcome."""
 
@@ -187,6 +191,8 @@ class SimulatedClient:
     async def send_answer(self) -> None:
         id = self._next_id()
         text = f"Answer {id} about queues."
+        if len(self.sent) % 2:
+            text += LONG
         await self._send(UserMessage(text=text, id=id), SentItem(id, UserMessage, text))
 
     def offers(self, command: str) -> bool:

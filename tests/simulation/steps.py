@@ -171,8 +171,8 @@ class Setup(Struct, frozen=True, kw_only=True):
     word_delay: float
     """Virtual seconds before each word of the language model at the beginning of the run."""
     context: int
-    """Size of the language model's context, in tokens. A few answers exceed the smaller size,
-    200."""
+    """Size of the language model's context, in tokens. A few long answers exceed the room that the
+    smaller size has for the conversation."""
     language: str
     """Language of the interviews. The model writes every question that is not in English."""
 
@@ -191,7 +191,7 @@ def make_setup(seed: int) -> Setup:
         rate_limit=rng.choice((0, 0, 0, 3, 12)),
         max_queued_messages=rng.choice((1024, 4)),
         word_delay=rng.choice((0.0, 0.03, 0.2)),
-        context=rng.choice((8_192, 200)),
+        context=rng.choice((8_192, 2_048)),
         language=rng.choice(("en", "de")),
     )
 

@@ -9,4 +9,7 @@ from prepserver.engines.types import ModelInfo
 
 if __name__ == "__main__":
     ModelInfo.few_shot = property(lambda info: False)  # type: ignore[method-assign, assignment]
+    ModelInfo.writes_follow_ups = property(  # type: ignore[method-assign, assignment]
+        lambda info: True
+    )
     main()

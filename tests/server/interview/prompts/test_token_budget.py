@@ -1,14 +1,13 @@
 """Prompts with the longest inputs in every size of context, and estimates beside a tokenizer."""
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from prepserver.engines.llama.native import LlamaContext
-from prepserver.engines.llama.options import LlamaOptions
-from prepserver.engines.llama.tokenizer import PromptTokenizer
 from prepserver.engines.types import ModelInfo, Prompt
 from prepserver.interview.dialogue.decision import Move, MoveKind
 from prepserver.interview.prompts.build import (
@@ -188,13 +187,47 @@ def test_a_truncated_text_is_the_longest_that_fits(name: str, tokens: int) -> No
     assert truncate(cut, tokens) == cut
 
 
+COUNT_TOKENS = """
+import sys
+import msgspec
+from prepserver.engines.llama.native import LlamaContext
+from prepserver.engines.llama.options import LlamaOptions
+from prepserver.engines.llama.tokenizer import PromptTokenizer
+from prepserver.engines.types import Prompt
+
+native = LlamaContext(LlamaOptions(path=sys.argv[1], n_ctx=512))
+tokenizer = PromptTokenizer(native)
+texts, prompts = msgspec.json.decode(sys.stdin.buffer.read(), type=tuple[list[str], list[Prompt]])
+counts = [len(native.tokenize(text, parse_control=False)) for text in texts]
+counts += [len(tokenizer.tokenize(prompt)) for prompt in prompts]
+print(msgspec.json.encode(counts).decode())
+"""
+"""Program that prints the number of tokens of each text and of each prompt."""
+
+
+def count_tokens(model: Path, texts: list[str], prompts: list[Prompt]) -> list[int]:
+    # A process may load either of the two native engines, not both.
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT_TOKENS, str(model)],
+        input=msgspec.json.encode((texts, prompts)),
+        capture_output=True,
+        check=True,
+    )
+    return msgspec.json.decode(done.stdout, type=list[int])
+
+
+@pytest.mark.models
 def test_the_estimate_is_not_too_low(models_dir: Path) -> None:
     """The starter's tokenizer finds no more tokens than estimated, in single texts of any script
     and in whole prompts with the chat template."""
-    native = LlamaContext(LlamaOptions(path=str(models_dir / STARTER), n_ctx=512))
-    for name, text in TEXTS.items():
-        assert len(native.tokenize(text, parse_control=False)) <= estimate_tokens(text), name
-    tokenizer = PromptTokenizer(native)
-    for piece in SCRIPTS.values():
-        for prompt in all_prompts(model(4_096), longest_context(piece, "pt", 3)):
-            assert len(tokenizer.tokenize(prompt)) + prompt.max_tokens <= estimate(prompt)
+    texts = list(TEXTS.values())
+    prompts = [
+        prompt
+        for piece in SCRIPTS.values()
+        for prompt in all_prompts(model(4_096), longest_context(piece, "pt", 3))
+    ]
+    counts = count_tokens(models_dir / STARTER, texts, prompts)
+    for text, count in zip(texts, counts, strict=False):
+        assert count <= estimate_tokens(text), text
+    for prompt, count in zip(prompts, counts[len(texts) :], strict=True):
+        assert count + prompt.max_tokens <= estimate(prompt)
