@@ -65,13 +65,16 @@ def build_reply(step: Step, info: ModelInfo, context: PromptContext, seed: int) 
 
     The step is none of those whose reply needs no model; see `known_reply`.
     """
+    if step is Step.QUESTION and asks_by_rules(info, context):
+        known = follow_up_by_rules(context)
+        if known is not None:
+            return known, Source.BANK
     profile: Profile = few_shot if info.few_shot else instruct
     if not info.few_shot:
         context = _fit_context(context, info)
     match step:
         case Step.QUESTION:
-            known = follow_up_by_rules(context) if asks_by_rules(info, context) else None
-            return (known, Source.BANK) if known else profile.question_reply(context, seed)
+            return profile.question_reply(context, seed)
         case Step.REPLY:
             intent = context.messages[-1].intent or Intent.QUESTION
             return profile.request_reply(context, intent, seed)

@@ -88,23 +88,24 @@ def _situation(
     context: PromptContext, assessed: AssessedAnswer, minutes_left: float | None
 ) -> Situation:
     topic, intent = context.agenda.current, assessed.intent
-    moves = [
+    made = (
         context.moves[message.id]
         for message in context.messages
         if message.id in context.moves and topic is not None and message.topic == topic.topic.id
-    ]
+    )
+    moves = tuple(move for move in made if move.kind is not MoveKind.NEXT)
     if intent not in (Intent.ANSWER, Intent.DONT_KNOW):
         intent = Intent.SKIP  # the candidate stays beside the subject, so the interview goes on
     planned = context.agenda.planned
     opening = topic is not None and topic.topic.kind is TopicKind.OPENING
     # The first follow-up on a topic is worth more than the second one on an earlier topic, or than
     # one on the opening.
-    first = not opening and not any(move.kind is not MoveKind.NEXT for move in moves)
+    first = not opening and not moves
     later = sum(each.topic.kind is TopicKind.TOPIC for each in planned)
     return Situation(
         intent=intent,
         assessment=assessed.assessment,
-        moves=tuple(move for move in moves if move.kind is not MoveKind.NEXT),
+        moves=moves,
         questions_left=context.spec.questions - len(context.asked_questions),
         minutes_left=minutes_left,
         topics_left=len(planned),

@@ -99,7 +99,7 @@ async def run(work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: 
                 )
                 post(AnswerAssessed(epoch=work.epoch, assessed=assessed, next_move=move))
             case _:
-                await _reply(work, gateway, bank, clock, post)
+                await _reply(work, gateway, clock, post)
     except PrepServerError as error:
         post(TurnFailed(epoch=work.epoch, error=error))
     except Exception:
@@ -125,7 +125,7 @@ async def _transcribe_recording(work: TurnWork, gateway: Gateway) -> Transcripti
         return None
 
 
-async def _reply(work: TurnWork, gateway: Gateway, bank: Bank, clock: Clock, post: Post) -> None:
+async def _reply(work: TurnWork, gateway: Gateway, clock: Clock, post: Post) -> None:
     """Post the reply of the step, which streams if a model writes it."""
     quota, source, context = None, Source.BANK, work.prompt_context
     text = known_reply(work.step, context)
