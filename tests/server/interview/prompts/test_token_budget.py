@@ -166,7 +166,7 @@ def test_few_turns_change_the_beginning(size: int) -> None:
 
 
 def test_the_end_of_a_long_history_summary_is_kept() -> None:
-    """Of a history summary that is longer than its share, the prompt contains the end."""
+    """A prompt contains only the end of a history summary that is longer than its share."""
     context = longest_context("word ", "en", 2)
     history = HistorySummary(text=f"They began. {'They went on. ' * 500}They ended.")
     context = msgspec.structs.replace(context, history_summary=history)
