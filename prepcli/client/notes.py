@@ -1,11 +1,10 @@
 """Sentences for people about what an interview cannot do."""
 
-from prepserver.wire.languages import LANGUAGES
+from prepserver.wire.languages import ENGLISH, LANGUAGES
 from prepserver.wire.protocol import Interview, InterviewSpec
 
 __all__ = ["language_note"]
 
-ENGLISH = "en"
 ENGLISH_SET = "starter"
 """Set of models whose questions and whose speech recognition are in English only."""
 

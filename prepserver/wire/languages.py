@@ -1,6 +1,9 @@
 """Languages of interviews: those that Whisper knows."""
 
-__all__ = ["LANGUAGES", "check_language"]
+__all__ = ["ENGLISH", "LANGUAGES", "check_language"]
+
+ENGLISH = "en"
+"""Language of the question bank."""
 
 LANGUAGES = {
     "af": "Afrikaans", "am": "Amharic", "ar": "Arabic", "as": "Assamese", "az": "Azerbaijani",

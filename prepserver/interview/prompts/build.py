@@ -14,8 +14,9 @@ from prepserver.engines.types import ModelInfo, Priority, Prompt
 from prepserver.interview.prompts import few_shot, instruct
 from prepserver.interview.prompts.context import HistorySummary, PromptContext
 from prepserver.interview.prompts.token_budget import estimate_turns, truncate
-from prepserver.interview.prompts.wording import ENGLISH, follow_up_by_rules
+from prepserver.interview.prompts.wording import follow_up_by_rules
 from prepserver.interview.turns.steps import Step
+from prepserver.wire.languages import ENGLISH
 from prepserver.wire.protocol import Intent, Message, MessageKind, Role, Source
 
 __all__ = [

@@ -19,10 +19,10 @@ from prepserver.engines.types import ChatTurn, Prompt
 from prepserver.interview.dialogue.decision import MoveKind
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.prompts.token_budget import estimate_tokens, truncate
-from prepserver.interview.prompts.wording import ENGLISH, transition
+from prepserver.interview.prompts.wording import transition
 from prepserver.interview.questions.plan import is_acceptable_question
 from prepserver.wire.agenda import SkillEvidence, Where
-from prepserver.wire.languages import LANGUAGES
+from prepserver.wire.languages import ENGLISH, LANGUAGES
 from prepserver.wire.protocol import Intent, Message, MessageKind, Role, Source, speaker_of
 
 __all__ = [

@@ -8,10 +8,10 @@ from prepserver.interview.dialogue.hint_ladder import hint_text
 from prepserver.interview.dialogue.phrases import phrase
 from prepserver.interview.prompts.context import PromptContext
 from prepserver.interview.turns.steps import Step
+from prepserver.wire.languages import ENGLISH
 from prepserver.wire.protocol import Intent
 
 __all__ = [
-    "ENGLISH",
     "bare_question",
     "canned_reply",
     "follow_up_by_rules",
@@ -19,9 +19,6 @@ __all__ = [
     "spare_questions",
     "transition",
 ]
-
-ENGLISH = "en"
-"""Language of the question bank."""
 
 SPARE_QUESTIONS = (
     "Could you give me one concrete example of that?",
